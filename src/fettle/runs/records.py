@@ -1,0 +1,86 @@
+"""What a run folder says, as typed values; `RunReader` makes them, `decide` reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+State = Literal["running", "paused", "completed", "early_stopped", "interrupted", "crashed", "failed", "unknown"]
+"""How a run stands. `crashed` is inferred: the log has no `end` and no trainer holds the lock."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleResults:
+    """Per-sample results of one fixed eval, in the order of the evaluation set.
+
+    They make paired tests possible: sample i of two evals is the same text
+    exactly when `sample_id[i]` agrees.
+    """
+
+    sample_id: NDArray[np.str_]
+    """Content hash of each sample, [N]."""
+    pattern: NDArray[np.str_]
+    """Kind of prompt given by the data ("" where none was given), [N]."""
+    cross_entropy_sum: NDArray[np.float64]
+    """Nats, summed over the completion tokens of the sample, [N]."""
+    tokens: NDArray[np.int64]
+    """Completion tokens, [N]."""
+    exact_match: NDArray[np.bool_]
+    """Whether greedy decoding reproduces the completion, [N]."""
+    entropy_sum: NDArray[np.float64]
+    """Nats of predictive entropy, summed over the completion tokens, [N]."""
+    bin_tokens: NDArray[np.float64]
+    """Tokens of each sample in each of the 10 confidence bins, [N, 10]."""
+    bin_confidence: NDArray[np.float64]
+    """Sum of confidence in each bin, [N, 10]."""
+    bin_correct: NDArray[np.float64]
+    """Number of correct tokens in each bin, [N, 10]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedEval:
+    """One evaluation on the held-out set. Absent means not measured, never zero."""
+
+    step: int
+    epoch: float | None = None
+    cross_entropy: float | None = None
+    """Nats per completion token, weighted by tokens (a foreign run's `eval_loss` as it stands)."""
+    cross_entropy_low: float | None = None
+    cross_entropy_high: float | None = None
+    exact_match: float | None = None
+    """Share of samples, 0 to 1."""
+    exact_match_low: float | None = None
+    exact_match_high: float | None = None
+    expected_calibration_error: float | None = None
+    entropy: float | None = None
+    """Mean predictive entropy in nats per completion token."""
+    samples: int | None = None
+    tokens: int | None = None
+    per_sample: SampleResults | None = None
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Every other key of the record, kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One saved checkpoint and what was known of it when it was saved."""
+
+    step: int
+    path: Path | None
+    """None when the log names it but the disk does not hold it."""
+    epoch: float | None = None
+    score: float | None = None
+    """Composite score, lower is better; None is incomparable."""
+    components: dict[str, float] = field(default_factory=dict[str, float])
+    inputs: dict[str, float | None] = field(default_factory=dict[str, float | None])
+    score_version: str | None = None
+    train_loss: float | None = None
+    cross_entropy: float | None = None
+    exact_match: float | None = None
+    size_bytes: int | None = None
+    created_at: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])

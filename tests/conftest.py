@@ -1,0 +1,30 @@
+"""Shared by every test: one torch thread, an offline hub, real data where it is."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+REAL_DATA = Path(os.environ.get("FETTLE_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real data that lies beside the project; the test skips where it does not."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"real data is not at {REAL_DATA}; set FETTLE_REAL_DATA to its folder")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    """Two threads on two busy cores are slower than one, and sums would depend on the count."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return
+    torch.set_num_threads(1)
