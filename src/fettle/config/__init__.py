@@ -1,1 +1,24 @@
+"""The configuration of a run: YAML in, checked at once, resolved YAML out."""
 
+from fettle.config.config import Config
+from fettle.config.data import DataConfig
+from fettle.config.dump import config_differences, config_hash, dump_config
+from fettle.config.files import check_files
+from fettle.config.honoured import config_warnings, not_honoured
+from fettle.config.load import load_config
+from fettle.config.lora import LoraConfig
+from fettle.config.training import TrainingConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "LoraConfig",
+    "TrainingConfig",
+    "check_files",
+    "config_differences",
+    "config_hash",
+    "config_warnings",
+    "dump_config",
+    "load_config",
+    "not_honoured",
+]

@@ -1,0 +1,59 @@
+"""The whole configuration of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from fettle.config.data import DataConfig, absolute_path
+from fettle.config.lora import LoraConfig
+from fettle.config.strict import Strict
+from fettle.config.training import TrainingConfig
+
+
+def is_local_model(model: str) -> bool:
+    """Whether a model is named by its folder (`./base`, `/models/base`, `~/base`) and not by its hub id."""
+    return model.startswith((".", "/", "~")) or Path(model).is_absolute()
+
+
+def named_model(value: str, info: ValidationInfo) -> str:
+    """A hub id as it stands; a folder as an absolute path, also one named beside the configuration file."""
+    if not value.strip():
+        raise PydanticCustomError("empty_model", "must be a hub id or a local folder")
+    context: dict[str, Any] = info.context or {}
+    folder = Path(context.get("folder", "."))
+    if is_local_model(value) or (context and (folder / value).is_dir()):
+        return str(absolute_path(value, info))
+    return value
+
+
+class Config(Strict):
+    model: Annotated[str, AfterValidator(named_model)]
+    """Hub id or local folder of the model to fine-tune."""
+    backend: Literal["local", "tinker"] = "local"
+    """Where the training steps run: on this machine, or through the Tinker API."""
+    data: DataConfig
+    lora: LoraConfig | None = Field(default_factory=LoraConfig)
+    """Absent: LoRA with its defaults. null: full fine-tuning."""
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of weights and arithmetic. auto: bfloat16 where the device is fast in it, else float32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the local backend computes."""
+
+    @model_validator(mode="after")
+    def _tinker_trains_lora(self) -> Self:
+        if self.backend == "tinker" and self.lora is None:
+            raise PydanticCustomError("lora", "backend 'tinker' trains LoRA only: leave `lora: null` out")
+        return self
+
+    @model_validator(mode="after")
+    def _half_precision_needs_a_gpu(self) -> Self:
+        if self.dtype == "float16" and self.device == "cpu":
+            raise PydanticCustomError(
+                "dtype", "dtype float16 does not train on a CPU: use float32 or bfloat16"
+            )
+        return self
