@@ -1,1 +1,29 @@
+"""Arithmetic: numbers in, numbers out. Knows no files, and imports no torch."""
 
+from fettle.metrics.calibration import (
+    brier_score,
+    calibration_bins,
+    expected_calibration_error,
+    expected_calibration_error_from_bins,
+)
+from fettle.metrics.cross_entropy import perplexity, token_cross_entropy
+from fettle.metrics.intervals import Estimate, wilson_interval
+from fettle.metrics.streaming import StreamingCrossEntropy, ema
+from fettle.metrics.summary import summarise_samples
+from fettle.metrics.throughput import Rates, Throughput
+
+__all__ = [
+    "Estimate",
+    "Rates",
+    "StreamingCrossEntropy",
+    "Throughput",
+    "brier_score",
+    "calibration_bins",
+    "ema",
+    "expected_calibration_error",
+    "expected_calibration_error_from_bins",
+    "perplexity",
+    "summarise_samples",
+    "token_cross_entropy",
+    "wilson_interval",
+]

@@ -1,0 +1,41 @@
+"""The numbers of one fixed eval, from its per-sample results."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fettle.metrics.calibration import expected_calibration_error_from_bins
+from fettle.metrics.cross_entropy import perplexity, token_cross_entropy
+from fettle.metrics.intervals import wilson_interval
+from fettle.runs.records import SampleResults
+
+
+def summarise_samples(results: SampleResults) -> dict[str, float | int | None]:
+    """Fields of a `fixed_eval` record: what was not measured is None.
+
+    Cross-entropy, surprisal and entropy are nats per completion token, weighted by tokens; exact
+    match is a share of samples with its Wilson interval. Mean surprisal equals cross-entropy by
+    definition; entropy needs no label, and cross_entropy - entropy > 0 means over-confident.
+    """
+    samples = int(results.exact_match.size)
+    tokens = int(results.tokens.sum())
+    cross_entropy = token_cross_entropy(results.cross_entropy_sum, results.tokens)
+    correct = int(np.count_nonzero(results.exact_match))
+    interval = wilson_interval(correct, samples)
+    value = cross_entropy.value if cross_entropy else None
+    return {
+        "cross_entropy": value,
+        "cross_entropy_low": cross_entropy.low if cross_entropy else None,
+        "cross_entropy_high": cross_entropy.high if cross_entropy else None,
+        "exact_match": correct / samples if samples else None,
+        "exact_match_low": interval[0] if interval else None,
+        "exact_match_high": interval[1] if interval else None,
+        "expected_calibration_error": expected_calibration_error_from_bins(
+            results.bin_tokens, results.bin_confidence, results.bin_correct
+        ),
+        "entropy": float(results.entropy_sum.sum()) / tokens if tokens else None,
+        "surprisal": value,
+        "perplexity": perplexity(value),
+        "samples": samples,
+        "tokens": tokens,
+    }
