@@ -1,1 +1,62 @@
+"""The command line: one file a command; each parses, calls and prints."""
 
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from fettle import __version__
+from fettle.errors import FettleError
+
+COMMANDS = {
+    "train": "Fine-tune from one YAML file; the same command goes on after a stop.",
+    "verdict": "Stop or go on, which checkpoint, and why.",
+    "checkpoints": "Rank the checkpoints of a run, with what their scores are made of.",
+    "plot": "Draw the training curves as a PNG.",
+    "demo": "Build a small model, fine-tune it past its best step, and judge the run.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command only when it is called, so that --help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(f"fettle.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fettle")
+def cli() -> None:
+    """Fine-tune a language model, and know when to stop, which checkpoint to ship, and what data to add next.
+
+    \b
+    Example:
+      fettle demo
+      fettle train train.yaml && fettle verdict runs/<run>
+    """
+
+
+def main() -> None:
+    """Entry point: an error a user can fix is printed as it stands and exits with 1."""
+    try:
+        cli.main(standalone_mode=False)
+    except FettleError as error:
+        click.echo(f"fettle: {error}", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fettle: aborted", err=True)
+        sys.exit(130)

@@ -1,1 +1,24 @@
+"""The run folder. The only room that knows file names."""
 
+from fettle.runs.checkpoints import latest_checkpoint, list_checkpoints, verify_checkpoint, write_checkpoint
+from fettle.runs.events import EventLog
+from fettle.runs.folder import RunFolder, find_run
+from fettle.runs.follow import LogFollower
+from fettle.runs.logs import configure_logging
+from fettle.runs.reader import RunReader
+from fettle.runs.samples import load_samples, save_samples
+
+__all__ = [
+    "EventLog",
+    "LogFollower",
+    "RunFolder",
+    "RunReader",
+    "configure_logging",
+    "find_run",
+    "latest_checkpoint",
+    "list_checkpoints",
+    "load_samples",
+    "save_samples",
+    "verify_checkpoint",
+    "write_checkpoint",
+]

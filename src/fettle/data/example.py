@@ -1,0 +1,117 @@
+"""Chats from JSONL: one example a line."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import xxhash
+
+from fettle.errors import DataError
+
+SHOWN_PROBLEMS = 5
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One conversation and where it came from."""
+
+    messages: list[Message]
+    pattern: str = ""
+    """Kind of prompt, from the line's own `pattern`; "" where it names none."""
+    source: Path = field(default_factory=Path)
+    line: int = 0
+    tools: list[Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """Content hash of the messages."""
+        return xxhash.xxh3_64_hexdigest(orjson.dumps(self.messages, option=orjson.OPT_SORT_KEYS))
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Examples of a JSONL file with `messages`, or with `prompt` and `completion`.
+
+    Raises DataError that names every malformed line (the first few, and how many more).
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    examples: list[Example] = []
+    problems: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            examples.append(_example(line, path, number))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        more = len(problems) - SHOWN_PROBLEMS
+        tail = [f"... and {more} more lines of {path}"] if more > 0 else []
+        raise DataError("\n".join(problems[:SHOWN_PROBLEMS] + tail))
+    if not examples:
+        raise DataError(f"{path}: is empty. It needs one chat a line")
+    return examples
+
+
+def choose_samples(examples: Sequence[Example], max_samples: int, seed: int) -> list[Example]:
+    """At most `max_samples` of them, chosen at random with the seed, in their own order."""
+    if len(examples) <= max_samples:
+        return list(examples)
+    chosen = random.Random(seed).sample(range(len(examples)), max_samples)
+    return [examples[i] for i in sorted(chosen)]
+
+
+def _example(line: bytes, path: Path, number: int) -> Example:
+    where = f"{path}:{number}"
+    try:
+        value: Any = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{where}: is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f'{where}: is no object. A line is {{"messages": [...]}}')
+    row = cast("dict[str, Any]", value)
+    messages = _messages(row, where)
+    pattern = row.get("pattern", "")
+    if not isinstance(pattern, str):
+        raise DataError(f"{where}: pattern must be a string, not {type(pattern).__name__}")
+    return Example(messages, pattern, path, number, row.get("tools"))
+
+
+def _messages(row: dict[str, Any], where: str) -> list[Message]:
+    if "messages" in row:
+        messages = row["messages"]
+    elif "prompt" in row and "completion" in row:
+        messages = [*_turns(row["prompt"], "user"), *_turns(row["completion"], "assistant")]
+    else:
+        raise DataError(f"{where}: has neither messages nor prompt and completion, but {sorted(row)[:5]}")
+    if not isinstance(messages, list) or not messages:
+        raise DataError(f"{where}: messages must be a list of at least one message")
+    for i, message in enumerate(cast("list[Any]", messages)):
+        _check_message(message, f"{where}: message {i + 1}")
+    if not any(message["role"] == "assistant" for message in cast("list[Message]", messages)):
+        raise DataError(f"{where}: has no assistant message, so there is nothing to learn from it")
+    return cast("list[Message]", messages)
+
+
+def _turns(value: Any, role: str) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [{"role": role, "content": value}]
+
+
+def _check_message(value: Any, where: str) -> None:
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is no object with role and content")
+    message = cast("Message", value)
+    if not isinstance(message.get("role"), str):
+        raise DataError(f"{where} has no role")
+    content = message.get("content")
+    calls = message.get("tool_calls")
+    if not isinstance(content, (str, list)) and not (content is None and calls):
+        raise DataError(f"{where} ({message['role']}) has no content")

@@ -1,0 +1,156 @@
+"""The event log of a run: append-only JSON lines that survive a crash and a full disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import orjson
+
+FSYNC_INTERVAL_SECONDS = 1.0
+# Records kept in memory while the disk is full; older ones are dropped and counted.
+BACKLOG_RECORDS = 10_000
+
+
+class EventLog:
+    """Appends records to one file, each with a single `write`, so that a kill loses none that returned.
+
+    `append` never raises for what the disk does: a record that cannot be written
+    waits and is tried again with the next one; `dropped` counts those given up.
+    A torn last line, ours or of a crashed writer, is closed before the next record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._torn = _ends_torn(path)
+        self._waiting: list[bytes] = []
+        self._dropped = 0
+        self._synced = time.monotonic()
+        self._lock = Lock()
+
+    @property
+    def dropped(self) -> int:
+        """Records that are not in the file: given up, or still waiting for the disk."""
+        return self._dropped + len(self._waiting)
+
+    def append(self, type: str, fields: Mapping[str, Any]) -> None:
+        """Write one record of this type; `timestamp` (Unix seconds) is added.
+
+        A non-finite number is written as null beside `<key>_nonfinite`, which
+        says "nan", "inf" or "-inf". Array scalars are converted.
+        """
+        line = encode_record({"type": type, "timestamp": time.time(), **fields})
+        with self._lock:
+            if self._file < 0:
+                self._dropped += 1
+                return
+            if self._waiting:
+                self._retry()
+            if self._waiting or not self._write(line):
+                self._keep(line)
+            self._sync_when_due()
+
+    def close(self) -> None:
+        """Write what waits, sync, close. Later records are counted as dropped."""
+        with self._lock:
+            if self._file < 0:
+                return
+            self._retry()
+            self._dropped += len(self._waiting)
+            self._waiting.clear()
+            self._sync()
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, line: bytes) -> bool:
+        data = b"\n" + line if self._torn else line
+        try:
+            written = os.write(self._file, data)
+        except OSError:
+            return False
+        if written == len(data):
+            self._torn = False
+            return True
+        self._torn = self._torn or written > 0
+        return False
+
+    def _retry(self) -> None:
+        while self._waiting and self._write(self._waiting[0]):
+            self._waiting.pop(0)
+
+    def _keep(self, line: bytes) -> None:
+        if len(self._waiting) < BACKLOG_RECORDS:
+            self._waiting.append(line)
+        else:
+            self._dropped += 1
+
+    def _sync_when_due(self) -> None:
+        now = time.monotonic()
+        if now - self._synced >= FSYNC_INTERVAL_SECONDS:
+            self._synced = now
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError:
+            return  # A full or vanished disk shows in `dropped`.
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """One line of JSON; what JSON cannot hold is made explicit."""
+    flags: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, float) and not isfinite(value):
+            flags[f"{key}_nonfinite"] = str(value)
+    if flags:
+        record = {**record, **flags}
+    try:
+        return orjson.dumps(record, default=_plain, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except (orjson.JSONEncodeError, TypeError):
+        return orjson.dumps(_sanitised(record), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's, everything unknown as its text."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def _sanitised(value: Any) -> Any:
+    """For what orjson refuses: integers beyond 64 bits, broken surrogates, cycles of objects."""
+    if isinstance(value, dict):
+        return {_text(str(key)): _sanitised(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, (list, tuple)):
+        return [_sanitised(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 1e300 else str(value)
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    return _text(str(_plain(value)))
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _ends_torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            if stream.tell() == 0:
+                return False
+            stream.seek(-1, os.SEEK_END)
+            return stream.read(1) != b"\n"
+    except OSError:
+        return False

@@ -1,0 +1,211 @@
+"""Any run on disk, as columns, evals and checkpoints: fettle's, Hugging Face's, or a bare metrics.jsonl."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fettle.errors import RunError
+from fettle.runs.checkpoints import INFO, folder_size, list_checkpoints
+from fettle.runs.folder import RunFolder, is_locked, read_json
+from fettle.runs.follow import LogFollower
+from fettle.runs.foreign import hugging_face_records, normalised
+from fettle.runs.huggingface import newest_state, output_checkpoints, read_state
+from fettle.runs.records import Checkpoint, FixedEval, State
+from fettle.runs.samples import load_samples
+from fettle.runs.table import EventTable
+
+EVAL_FIELDS = (
+    "cross_entropy",
+    "cross_entropy_low",
+    "cross_entropy_high",
+    "exact_match",
+    "exact_match_low",
+    "exact_match_high",
+    "expected_calibration_error",
+    "entropy",
+)
+
+
+class RunReader:
+    """Reads one run and never writes it. `refresh` takes in what was appended since.
+
+    Raises RunError where `path` holds nothing that can be read as a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.resolve().name
+        self.kind: Literal["fettle", "huggingface", "metrics"]
+        self._folder: RunFolder | None = None
+        self._follower: LogFollower | None = None
+        self._state_file: Path | None = None
+        self._state_mtime: int | None = None
+        if self.is_run(path):
+            self.kind = "fettle"
+            self._folder = RunFolder(path)
+            self._follower = LogFollower(self._folder.metrics_path)
+        elif not path.exists():
+            raise RunError(f"{path}: there is no such run")
+        elif newest_state(path) is not None:
+            self.kind = "huggingface"
+        elif path.is_file() and path.suffix == ".jsonl":
+            self.kind = "metrics"
+            self._follower = LogFollower(path)
+        elif path.is_dir() and (path / "metrics.jsonl").is_file():
+            self.kind = "metrics"
+            self._follower = LogFollower(path / "metrics.jsonl")
+        else:
+            raise RunError(
+                f"{path} is no run: it is neither a fettle run folder, nor a Hugging Face output folder or "
+                "trainer_state.json, nor a metrics.jsonl"
+            )
+        self._table = EventTable()
+        self._generation = 0
+        self.refresh()
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether a folder is a run folder of fettle."""
+        return (path / "metadata.json").is_file() and (path / "config.yaml").is_file()
+
+    def refresh(self) -> None:
+        """Take in what is new; nothing is read twice, unless the file was replaced."""
+        if self._follower is None:
+            self._refresh_state()
+            return
+        records = self._follower.poll()
+        if self._follower.generation != self._generation:
+            self._generation = self._follower.generation
+            self._table = EventTable()
+        for record in records:
+            self._table.add(normalised(record))
+
+    def _refresh_state(self) -> None:
+        file = newest_state(self.path)
+        if file is None:
+            raise RunError(f"{self.path}: its trainer_state.json is gone")
+        mtime = file.stat().st_mtime_ns
+        if file == self._state_file and mtime == self._state_mtime:
+            return
+        state = read_state(file)
+        self._state_file, self._state_mtime = file, mtime
+        self._table = EventTable()
+        for record in hugging_face_records(state["log_history"]):
+            self._table.add(record)
+
+    @property
+    def skipped_lines(self) -> int:
+        """Lines of the log that are no JSON object."""
+        return self._follower.skipped if self._follower else 0
+
+    def columns(self, type: str) -> dict[str, NDArray[np.float64]]:
+        """Numeric columns of one record type, [rows] each; NaN where a row has no number."""
+        return self._table.columns(type)
+
+    def records(self, type: str) -> list[dict[str, Any]]:
+        """Records of one type with all their keys, superseded ones left out."""
+        return self._table.records(type)
+
+    def evals(self, *, per_sample: bool = True) -> list[FixedEval]:
+        """Fixed evals by step, with per-sample results where they are on disk and asked for."""
+        evals = [self._eval(record, per_sample=per_sample) for record in self._table.records("fixed_eval")]
+        return sorted(evals, key=lambda e: e.step)
+
+    def _eval(self, record: dict[str, Any], *, per_sample: bool) -> FixedEval:
+        step = int(record["step"]) if isinstance(record.get("step"), (int, float)) else 0
+        known = {name: _number(record.get(name)) for name in EVAL_FIELDS}
+        named = {"type", "timestamp", "step", "epoch", "samples", "tokens", *EVAL_FIELDS}
+        folder = self._folder
+        return FixedEval(
+            step=step,
+            epoch=_number(record.get("epoch")),
+            **known,
+            samples=_integer(record.get("samples")),
+            tokens=_integer(record.get("tokens")),
+            per_sample=load_samples(folder.fixed_eval_path, step) if folder and per_sample else None,
+            extra={key: value for key, value in record.items() if key not in named},
+        )
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Checkpoints by step: those on disk, and those that only the log knows (path None)."""
+        if self._folder is None:
+            evals = {e.step: e.cross_entropy for e in self.evals(per_sample=False)}
+            return output_checkpoints(self.path, evals) if self.path.is_dir() else self._logged_checkpoints()
+        on_disk = [_from_info(path) for _, path in list_checkpoints(self._folder.checkpoints_path)]
+        steps = {checkpoint.step for checkpoint in on_disk}
+        gone = [c for c in self._logged_checkpoints() if c.step not in steps]
+        return sorted(on_disk + gone, key=lambda c: c.step)
+
+    def _logged_checkpoints(self) -> list[Checkpoint]:
+        return [_from_record(record, None) for record in self._table.records("checkpoint")]
+
+    def config(self) -> dict[str, Any] | None:
+        """config.yaml as it stands; None where there is none."""
+        if self._folder is None or not self._folder.config_path.is_file():
+            return None
+        value: Any = yaml.safe_load(self._folder.config_path.read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) else None
+
+    def metadata(self) -> dict[str, Any] | None:
+        """metadata.json; None where there is none."""
+        return read_json(self._folder.metadata_path) if self._folder else None
+
+    def status(self) -> dict[str, Any] | None:
+        """status.json; None where there is none."""
+        return read_json(self._folder.status_path) if self._folder else None
+
+    def state(self) -> State:
+        """How the run stands: its `end` record, else a living trainer, else it crashed."""
+        starts = [*self.records("start"), *self.records("resume")]
+        ends = self.records("end")
+        last_start = max((r.get("timestamp") or 0.0 for r in starts), default=0.0)
+        if self._folder is not None and is_locked(self._folder.lock_path):
+            return "running"
+        if ends and (ends[-1].get("timestamp") or last_start) >= last_start:
+            return ends[-1].get("state", "completed")
+        if self._folder is not None:
+            return "crashed" if starts else "unknown"
+        return "early_stopped" if self.records("early_stop") else "unknown"
+
+
+def _from_info(path: Path) -> Checkpoint:
+    info = read_json(path / INFO) or {}
+    created = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC).isoformat(timespec="seconds")
+    step = int(path.name.rsplit("-", 1)[1])
+    return _from_record({"step": step, "created_at": created, "size_bytes": folder_size(path), **info}, path)
+
+
+def _from_record(record: dict[str, Any], path: Path | None) -> Checkpoint:
+    known = {"type", "timestamp", "state", "path"} | set(Checkpoint.__slots__)
+    return Checkpoint(
+        step=int(record["step"]),
+        path=path,
+        epoch=_number(record.get("epoch")),
+        score=_number(record.get("score")),
+        components=record.get("components") or {},
+        inputs=record.get("inputs") or {},
+        score_version=record.get("score_version"),
+        train_loss=_number(record.get("train_loss")),
+        cross_entropy=_number(record.get("cross_entropy")),
+        exact_match=_number(record.get("exact_match")),
+        size_bytes=_integer(record.get("size_bytes")),
+        created_at=record.get("created_at"),
+        extra={key: value for key, value in record.items() if key not in known},
+    )
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if np.isfinite(value) else None
+
+
+def _integer(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)

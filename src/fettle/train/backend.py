@@ -1,0 +1,87 @@
+"""What the loop needs of whatever does the arithmetic: this machine's devices or a service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Collection
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fettle.data.sequence import Sequence
+
+if TYPE_CHECKING:
+    from fettle.scoring.scores import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one optimizer step measured, over every sequence of the step."""
+
+    loss_sum: float
+    """Cross-entropy in nats, summed over the completion tokens."""
+    completion_tokens: int
+    tokens: int
+    """All tokens that went through the model, padding left out."""
+    grad_norm: float | None
+    """Global gradient norm before clipping; None where the backend does not tell."""
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy in nats per completion token."""
+        return self.loss_sum / self.completion_tokens
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are numbers. A step that is not changed no weight."""
+        return isfinite(self.loss_sum) and (self.grad_norm is None or isfinite(self.grad_norm))
+
+
+class PendingStep(Protocol):
+    """A step that was submitted; `result` waits for it."""
+
+    def result(self) -> StepResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedStep:
+    """A step whose result was there at once, as it is on a local device."""
+
+    value: StepResult
+
+    def result(self) -> StepResult:
+        return self.value
+
+
+class Backend(Protocol):
+    """Steps, scores, saves and loads one model. Calls come from one thread, in order."""
+
+    lookahead: int
+    """Steps to submit beyond the one awaited: 0 on a local device, 1 where the service idles meanwhile."""
+
+    def step(self, batch: Collection[Sequence], learning_rate: float) -> PendingStep:
+        """Forward, backward and one optimizer step; the gradient is per completion token of the batch.
+
+        A non-finite loss or gradient leaves the weights as they were.
+        """
+        ...
+
+    def score(self, sequences: Collection[Sequence], *, progress: bool = False) -> Scores:
+        """Teacher-forced results; leaves train mode and random state as they were."""
+        ...
+
+    def sample(self, prompts: Collection[Collection[int]], max_new_tokens: int) -> list[list[int]]:
+        """Greedy continuations of token prompts, end-of-turn token included where it came."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer and random state into an existing, empty folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Restore exactly what `save` wrote. Raises RunError naming a missing part."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What `metadata.json` should say of model, device and library versions."""
+        ...

@@ -1,0 +1,106 @@
+"""From the files that a configuration names to what the loop trains and evaluates on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from fettle.config import Config
+from fettle.data import ChatEncoder, Example, choose_samples, examples_fingerprint, fingerprint, leakage, read_examples
+from fettle.data.sequence import Sequence
+from fettle.errors import DataError
+from fettle.train.evaluation import FixedEvalSet
+
+
+@dataclass(frozen=True, slots=True)
+class Chats:
+    """The examples of a configuration, read and checked; no tokenizer is needed yet."""
+
+    train: list[Example]
+    fixed_eval: list[Example]
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def read_chats(config: Config) -> Chats:
+    """Read both sets and compare them. Raises DataError for what cannot be used."""
+    data = config.data
+    train = read_examples(data.train)
+    provenance: dict[str, Any] = {
+        "train": {"path": str(data.train), "fingerprint": fingerprint(data.train), "examples": len(train)},
+        "train_patterns": dict(Counter(example.pattern for example in train if example.pattern)),
+    }
+    if data.fixed_eval is None:
+        return Chats(train, [], provenance)
+    held_out = read_examples(data.fixed_eval)
+    chosen = choose_samples(held_out, data.max_samples, config.training.seed)
+    provenance["fixed_eval"] = {
+        "path": str(data.fixed_eval),
+        "fingerprint": fingerprint(data.fixed_eval),
+        "examples": len(held_out),
+        "chosen": len(chosen),
+        "chosen_fingerprint": examples_fingerprint(chosen),
+    }
+    if data.leakage != "off":
+        found = leakage(train, chosen)
+        provenance["leakage"] = {"exact": found.exact, "near": found.near, "samples": len(chosen)}
+        if found.exact or found.near:
+            if data.leakage == "error":
+                raise DataError(found.message())
+            logger.warning("{}", found.message())
+    return Chats(train, chosen, provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token sequences of both sets."""
+
+    train: list[Sequence]
+    fixed_eval: FixedEvalSet | None
+    counts: dict[str, Any]
+
+
+def encode_chats(chats: Chats, config: Config, tokenizer: Any, *, progress: bool = False) -> Encoded:
+    """Apply the model's chat template to both sets; what was cut or dropped is counted and logged.
+
+    Raises DataError when too many training examples carry no token to learn from.
+    """
+    encoder = ChatEncoder(
+        tokenizer,
+        train_on=config.data.train_on,
+        max_seq_length=config.training.max_seq_length,
+        too_long=config.data.too_long,
+    )
+    train = encoder.encode_all(chats.train, progress=progress)
+    for message in train.messages:
+        logger.warning("{}: {}", config.data.train.name, message)
+    unusable = len(chats.train) - len(train.sequences)
+    if unusable > config.data.max_unusable_fraction * len(chats.train) or not train.sequences:
+        raise DataError(
+            f"{config.data.train}: {unusable} of {len(chats.train)} examples have no token to learn from "
+            f"({train.counts}). Raise training.max_seq_length, or accept it with data.max_unusable_fraction."
+        )
+    counts: dict[str, Any] = {
+        "train": {
+            **train.counts,
+            "sequences": len(train.sequences),
+            "tokens": sum(len(s) for s in train.sequences),
+            "completion_tokens": sum(s.completion_tokens for s in train.sequences),
+        }
+    }
+    if not chats.fixed_eval:
+        return Encoded(train.sequences, None, counts)
+    held_out = encoder.encode_all(chats.fixed_eval, progress=progress)
+    for message in held_out.messages:
+        logger.warning("fixed eval: {}", message)
+    if not held_out.sequences:
+        raise DataError(f"{config.data.fixed_eval}: no example fits into training.max_seq_length")
+    kept = [chats.fixed_eval[i] for i in held_out.kept]
+    counts["fixed_eval"] = {**held_out.counts, "sequences": len(held_out.sequences)}
+    return Encoded(
+        train.sequences,
+        FixedEvalSet(held_out.sequences, [e.id for e in kept], [e.pattern for e in kept]),
+        counts,
+    )

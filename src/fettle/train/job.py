@@ -1,0 +1,243 @@
+"""From a configuration to a finished run: folder, data, model, resume, loop."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from loguru import logger
+
+from fettle.config import (
+    Config,
+    check_files,
+    config_differences,
+    config_hash,
+    config_warnings,
+    dump_config,
+    load_config,
+    not_honoured,
+)
+from fettle.decide import EarlyStopping
+from fettle.errors import ConfigError, RunError
+from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
+from fettle.train.backend import Backend
+from fettle.train.dataset import encode_chats, read_chats
+from fettle.train.loop import Loop
+from fettle.train.model import load_tokenizer, require_train_extra
+from fettle.train.order import BatchOrder
+from fettle.train.pipeline import DoneStep
+from fettle.train.recorder import Recorder
+from fettle.train.schedule import learning_rate_schedule
+from fettle.train.state import Outcome
+
+DONE: frozenset[str] = frozenset({"completed", "early_stopped"})
+
+
+def train(
+    config: Config,
+    *,
+    out: Path | None = None,
+    runs: Path = Path("runs"),
+    new: bool = False,
+    progress: bool = False,
+    on_start: Callable[[int, int], None] | None = None,
+    on_step: Callable[[DoneStep], None] | None = None,
+) -> Outcome:
+    """Train by `config` into `out`, or into a folder of its own under `runs`.
+
+    A run of the same configuration that was cut short goes on exactly where its
+    newest whole checkpoint stands; a finished one is refused unless `new`.
+    """
+    check_files(config)
+    _require_backend(config)
+    folder = choose_folder(config, out=out, runs=runs, new=new)
+    with folder.lock():
+        configure_logging(folder.log_path)
+        for warning in config_warnings(config):
+            logger.warning("{}", warning)
+        chats = read_chats(config)
+        _same_data(folder, chats.provenance)
+        tokenizer = load_tokenizer(config.model)
+        encoded = encode_chats(chats, config, tokenizer, progress=progress)
+
+        training = config.training
+        order = BatchOrder(
+            np.array([len(s) for s in encoded.train]),
+            examples_per_step=training.batch_size * training.gradient_accumulation_steps,
+            epochs=training.epochs,
+            seed=training.seed,
+            max_steps=training.max_steps,
+        )
+        learning_rate = learning_rate_schedule(
+            training.lr_schedule,
+            peak=training.learning_rate,
+            warmup_ratio=training.warmup_ratio,
+            total_steps=order.total_steps,
+        )
+        backend = _backend(config, tokenizer)
+        recorder = Recorder(folder, early_stopping=_early_stopping(config), total_steps=order.total_steps)
+        done = restore(folder, backend, recorder) if training.resume_from_checkpoint else 0
+        _describe(folder, config, backend, {**chats.provenance, "encoded": encoded.counts})
+        recorder.start(step=done, steps_per_epoch=order.steps_per_epoch, epochs=training.epochs)
+        if on_start is not None:
+            on_start(done, order.total_steps)
+        return Loop(
+            config=training,
+            backend=backend,
+            sequences=encoded.train,
+            fixed_eval=encoded.fixed_eval,
+            order=order,
+            learning_rate=learning_rate,
+            recorder=recorder,
+            done=done,
+            provenance={"config_hash": config_hash(config), "model": config.model},
+            on_step=on_step,
+        ).run()
+
+
+def choose_folder(config: Config, *, out: Path | None, runs: Path, new: bool) -> RunFolder:
+    """The folder to train into: a fresh one, or that of the same configuration that was cut short.
+
+    Raises RunError for a finished run, and for a folder of another configuration.
+    """
+    if out is not None:
+        return _existing(out, config, new=new) if RunReader.is_run(out) else _create(out, config)
+    same = find_run(runs, config_hash(config))
+    if same and not new and config.training.resume_from_checkpoint:
+        return _existing(same[0], config, new=False)
+    return _create(_fresh_name(runs, config), config)
+
+
+def _existing(path: Path, config: Config, *, new: bool) -> RunFolder:
+    if new:
+        raise RunError(f"{path} holds a run already. Give --out another folder, or leave --new out to go on with it.")
+    folder = RunFolder.open(path)
+    differences = config_differences(load_config(folder.config_path), config)
+    if differences:
+        raise RunError(
+            f"{path} was started with another configuration ({'; '.join(differences)}). "
+            "Give --out another folder, or the configuration it was started with."
+        )
+    state = RunReader(path).state()
+    if state in DONE:
+        raise RunError(
+            f"{path} is {state.replace('_', ' ')} already. See it with: fettle verdict {path}. "
+            "To train again, give --new or --out another folder."
+        )
+    if not config.training.resume_from_checkpoint:
+        raise RunError(
+            f"{path} was cut short and training.resume_from_checkpoint is false. Give --out another folder."
+        )
+    return folder
+
+
+def _create(path: Path, config: Config) -> RunFolder:
+    metadata = {"config_hash": config_hash(config), "created_at": datetime.now().astimezone().isoformat()}
+    return RunFolder.create(path, config_yaml=_config_yaml(config), metadata=metadata)
+
+
+def _config_yaml(config: Config) -> str:
+    ignored = not_honoured(config)
+    notes = "".join(f"# not honoured by {config.backend}: {key} ({why})\n" for key, why in ignored.items())
+    return notes + dump_config(config)
+
+
+def _fresh_name(runs: Path, config: Config) -> Path:
+    model = re.sub(r"[^a-z0-9.]+", "-", Path(config.model).name.lower()).strip("-.")
+    kind = "full" if config.lora is None else f"r{config.lora.rank}"
+    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{model}-{kind}"
+    path, count = runs / stem, 2
+    while path.exists():
+        path, count = runs / f"{stem}-{count}", count + 1
+    return path
+
+
+def restore(folder: RunFolder, backend: Backend, recorder: Recorder) -> int:
+    """Load the newest whole checkpoint into backend and recorder; the step it holds, 0 without one."""
+    path, skipped = latest_checkpoint(folder.checkpoints_path)
+    for line in skipped:
+        logger.warning("{}", line)
+    begun = folder.metrics_path.exists() and folder.metrics_path.stat().st_size > 0
+    if path is None:
+        if begun:
+            logger.warning("{}: no whole checkpoint, so training starts again from step 0", folder.path.name)
+            recorder.resume(0)
+        return 0
+    info = orjson.loads((path / "fettle.json").read_bytes())
+    backend.load(path)
+    recorder.load_state_dict(info["state"])
+    recorder.last_checkpoint = path
+    step = int(info["step"])
+    recorder.resume(step)
+    logger.info("going on from {}", path.name)
+    return step
+
+
+def _same_data(folder: RunFolder, provenance: dict[str, Any]) -> None:
+    """Refuses to go on with files that changed under the same name."""
+    before = folder.read_metadata().get("data", {})
+    for key in ("train", "fixed_eval"):
+        old, new = before.get(key), provenance.get(key)
+        if old and new and old["fingerprint"] != new["fingerprint"]:
+            raise RunError(
+                f"{folder.path}: {new['path']} is not the file this run was started with "
+                f"({old['fingerprint']} then, {new['fingerprint']} now). Give --out another folder."
+            )
+
+
+def _describe(folder: RunFolder, config: Config, backend: Backend, data: dict[str, Any]) -> None:
+    from fettle import __version__
+
+    folder.write_metadata(
+        {
+            **folder.read_metadata(),
+            **backend.provenance(),
+            "data": data,
+            "train_patterns": data.get("train_patterns", {}),
+            "seed": config.training.seed,
+            "fettle": __version__,
+            "python": platform.python_version(),
+            "host": platform.node(),
+            "git_commit": _git_commit(),
+            "command": sys.argv,
+            "not_honoured": not_honoured(config),
+        }
+    )
+
+
+def _git_commit() -> str | None:
+    """Commit of the working folder, where it is in a git checkout."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _require_backend(config: Config) -> None:
+    if config.backend != "local":
+        raise ConfigError(f"backend: '{config.backend}' is not there yet. Use backend: local.")
+    require_train_extra()
+
+
+def _backend(config: Config, tokenizer: Any) -> Backend:
+    from fettle.train.local import LocalBackend
+
+    return LocalBackend(config, tokenizer)
+
+
+def _early_stopping(config: Config) -> EarlyStopping:
+    training = config.training
+    return EarlyStopping(
+        patience=training.early_stopping_patience,
+        threshold=training.early_stopping_threshold,
+        relative=training.early_stopping_relative,
+    )

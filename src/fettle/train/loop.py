@@ -1,0 +1,187 @@
+"""The training loop, the same for every backend: step, log, evaluate, decide, checkpoint, stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from fettle.config import TrainingConfig
+from fettle.data.sequence import Sequence
+from fettle.train.backend import Backend
+from fettle.train.evaluation import FixedEvalSet, sample_results
+from fettle.train.order import BatchOrder
+from fettle.train.pipeline import DoneStep, run_steps
+from fettle.train.recorder import Judgement, Recorder
+from fettle.train.signals import StopRequest
+from fettle.train.state import Outcome
+
+
+@dataclass
+class Loop:
+    """One run from the step after `done` to its end."""
+
+    config: TrainingConfig
+    backend: Backend
+    sequences: list[Sequence]
+    fixed_eval: FixedEvalSet | None
+    order: BatchOrder
+    learning_rate: Callable[[int], float]
+    recorder: Recorder
+    done: int = 0
+    """Steps that the restored checkpoint contains."""
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Goes into every checkpoint's fettle.json."""
+    on_step: Callable[[DoneStep], None] | None = None
+    """Called after every step, for a progress bar."""
+
+    def run(self) -> Outcome:
+        """Train to the end, an early stop, a signal or a number that is none."""
+        self._saved: tuple[int, Path] | None = None
+        with StopRequest().listening() as stop:
+            for done in self._steps(stop):
+                step = done.step
+                self._record(done)
+                if not done.result.finite:
+                    return self._fail(done)
+                self.done = step
+
+                judgement = self._evaluate(step) if self._evaluates(step) else None
+
+                ending = step == self.order.total_steps or stop.requested
+                stopping = judgement is not None and judgement.should_stop
+                if self._saves(step) or (judgement and judgement.new_best) or stopping or ending:
+                    self._checkpoint(step)
+
+                if stopping:
+                    return self._end("early_stopped", self._early_stop_reason())
+            if stop.requested and self.done < self.order.total_steps:
+                return self._interrupted(stop.reason or "")
+        return self._end("completed", f"all {self.order.total_steps} steps are done")
+
+    # -- the steps --------------------------------------------------------------
+
+    def _steps(self, stop: StopRequest) -> Any:
+        if self.recorder.early_stopping.stopped:
+            return iter(())
+        return run_steps(
+            self.backend,
+            first=self.done + 1,
+            last=self.order.total_steps,
+            batch=lambda step: [self.sequences[i] for i in self.order.batch(step)],
+            learning_rate=self.learning_rate,
+            boundary=lambda step: self._evaluates(step) or self._saves(step),
+            stopping=lambda: stop.requested,
+        )
+
+    def _evaluates(self, step: int) -> bool:
+        if self.fixed_eval is None:
+            return False
+        at_end = self.config.eval_at_epoch_end and self.order.ends_epoch(step)
+        return step % self.config.eval_interval_steps == 0 or at_end or step == self.order.total_steps
+
+    def _saves(self, step: int) -> bool:
+        return step % self.config.checkpoint_interval_steps == 0
+
+    def _record(self, done: DoneStep) -> None:
+        result = done.result
+        self.recorder.step(
+            done.step,
+            loss_sum=result.loss_sum,
+            completion_tokens=result.completion_tokens,
+            tokens=result.tokens,
+            learning_rate=done.learning_rate,
+            grad_norm=result.grad_norm,
+            epoch=self.order.epoch(done.step),
+            seconds=done.seconds,
+        )
+        if done.step % self.config.log_interval_steps == 0:
+            logger.info(
+                "step {}/{}  loss {:.4f}  grad norm {}  learning rate {:.3g}  {:.0f} tokens/s",
+                done.step,
+                self.order.total_steps,
+                result.loss,
+                "not measured" if result.grad_norm is None else f"{result.grad_norm:.3f}",
+                done.learning_rate,
+                result.tokens / done.seconds if done.seconds else 0.0,
+            )
+        if self.on_step is not None:
+            self.on_step(done)
+
+    # -- evaluate, decide ---------------------------------------------------------
+
+    def _evaluate(self, step: int) -> Judgement:
+        assert self.fixed_eval is not None
+        started = time.perf_counter()
+        scores = self.backend.score(self.fixed_eval.sequences)
+        samples = sample_results(scores, self.fixed_eval.sample_ids, self.fixed_eval.patterns)
+        judgement = self.recorder.evaluation(
+            step, samples, epoch=self.order.epoch(step), seconds=time.perf_counter() - started
+        )
+        numbers = judgement.fields
+        logger.info(
+            "fixed eval at step {}: EM {:.1%}  CE {:.4f}  ECE {:.3f}{}",
+            step,
+            numbers["exact_match"],
+            numbers["cross_entropy"],
+            numbers["expected_calibration_error"],
+            "  (best so far)" if judgement.new_best else "",
+        )
+        return judgement
+
+    def _early_stop_reason(self) -> str:
+        stopping = self.recorder.early_stopping
+        return (
+            f"no evaluation improved on step {stopping.best_step} (CE {stopping.best:.4f}) "
+            f"by the threshold for {self.config.early_stopping_patience} evaluations"
+        )
+
+    # -- checkpoint, stop -----------------------------------------------------------
+
+    def _checkpoint(self, step: int) -> Path:
+        if self._saved is not None and self._saved[0] == step:
+            return self._saved[1]
+        path = self.recorder.checkpoint(
+            step, self.backend.save, epoch=self.order.epoch(step), provenance=self.provenance
+        )
+        logger.info("saved {}", path.name)
+        self._saved = (step, path)
+        return path
+
+    def _fail(self, done: DoneStep) -> Outcome:
+        last_good = self.recorder.last_checkpoint
+        cure = (
+            f"Restart from {last_good.name} with a tenth of the learning rate ({done.learning_rate / 10:.1e})."
+            if last_good
+            else f"No checkpoint was saved yet: start again with learning_rate {done.learning_rate / 10:.1e}."
+        )
+        message = f"Loss or gradient is not a number at step {done.step}; the weights were not changed by it."
+        self.recorder.alert(
+            done.step,
+            severity="critical",
+            category="nan_loss",
+            message=message,
+            recommendation=cure,
+            last_good_checkpoint=None if last_good is None else last_good.name,
+        )
+        return self._end("failed", f"{message} {cure}")
+
+    def _interrupted(self, signal: str) -> Outcome:
+        if self.done:
+            self._checkpoint(self.done)
+        return self._end("interrupted", f"{signal} at step {self.done}; the same command goes on from here")
+
+    def _end(self, state: Any, reason: str) -> Outcome:
+        self.recorder.end(state, step=self.done, reason=reason)
+        logger.info("{} at step {}: {}", state.replace("_", " "), self.done, reason)
+        return Outcome(
+            run=self.recorder.folder.path,
+            state=state,
+            step=self.done,
+            reason=reason,
+            checkpoint=self.recorder.last_checkpoint,
+        )

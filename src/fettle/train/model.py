@@ -1,0 +1,105 @@
+"""Loading what is fine-tuned: tokenizer, base model, LoRA around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from fettle.config import Config
+from fettle.errors import MissingExtraError, ModelError
+
+CURE = "Name a hub id such as Qwen/Qwen3-0.6B, or a folder with config.json, weights and tokenizer."
+
+
+def require_train_extra() -> None:
+    """Raises MissingExtraError when the libraries of the local backend are not installed."""
+    try:
+        import accelerate  # noqa: F401
+        import peft  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"backend 'local' needs {error.name}. Install it with: pip install 'fettle[train]'"
+        ) from error
+
+
+def load_tokenizer(model: str) -> Any:
+    """The model's own tokenizer. Raises ModelError when there is none to load."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model: no tokenizer can be loaded from '{model}': {first_line(error)}. {CURE}") from error
+
+
+def load_model(config: Config, device: Any) -> Any:
+    """The base model on its device, with a fresh LoRA update around it where the configuration asks for one.
+
+    Raises ModelError when weights cannot be read, or when `lora.target_modules`
+    match no layer.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=weights_dtype(config, device))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model: '{config.model}' cannot be loaded: {first_line(error)}. {CURE}") from error
+    model.to(device)
+    return model if config.lora is None else with_lora(model, config)
+
+
+def weights_dtype(config: Config, device: Any) -> Any:
+    """Of the weights in memory: float32 under full fine-tuning, otherwise what is asked for or suits the device."""
+    import torch
+
+    if config.lora is None:
+        return torch.float32
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    return "auto" if device.type == "cuda" else torch.float32
+
+
+def with_lora(model: Any, config: Config) -> Any:
+    """A PeftModel whose only trained weights are the LoRA factors."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = config.lora
+    if lora is None:
+        return model
+    settings = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  # peft's annotation says int; it divides
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+    )
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        raise ModelError(f"lora.target_modules: {first_line(error)}") from error
+
+
+def weights_fingerprint(name: str, model: Any) -> str:
+    """Content hash of a local model's weight files; commit of a hub model."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return f"hub:{getattr(model.config, '_commit_hash', None)}"
+    digest = xxhash.xxh3_128()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return f"xxh3:{digest.hexdigest()}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, without its closing stop: ours follows."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__).rstrip(".")

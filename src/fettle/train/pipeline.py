@@ -1,0 +1,55 @@
+"""Steps in order, submitted as far ahead as the backend likes and never past a boundary."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fettle.data.sequence import Sequence
+from fettle.train.backend import Backend, PendingStep, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class DoneStep:
+    """One finished step and how long the loop waited for it, in seconds."""
+
+    step: int
+    learning_rate: float
+    result: StepResult
+    seconds: float
+
+
+def run_steps(
+    backend: Backend,
+    *,
+    first: int,
+    last: int,
+    batch: Callable[[int], list[Sequence]],
+    learning_rate: Callable[[int], float],
+    boundary: Callable[[int], bool],
+    stopping: Callable[[], bool],
+) -> Iterator[DoneStep]:
+    """Yield every step from `first` to `last`, each exactly once.
+
+    A step for which `boundary` is true (an evaluation or a checkpoint follows)
+    is the last one submitted until its consumer asks for more: whoever saves
+    then finds the backend in the state after that very step. Once `stopping`
+    is true nothing more is submitted, and what was submitted is still yielded.
+    """
+    pending: deque[tuple[int, float, PendingStep]] = deque()
+    upcoming = first
+    while True:
+        started = time.perf_counter()
+        while upcoming <= last and not stopping() and len(pending) <= backend.lookahead:
+            if pending and boundary(pending[-1][0]):
+                break
+            rate = learning_rate(upcoming)
+            pending.append((upcoming, rate, backend.step(batch(upcoming), rate)))
+            upcoming += 1
+        if not pending:
+            return
+        step, rate, submitted = pending.popleft()
+        result = submitted.result()
+        yield DoneStep(step, rate, result, time.perf_counter() - started)

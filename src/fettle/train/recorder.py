@@ -1,0 +1,299 @@
+"""Events of any training loop, turned into the run folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from fettle.decide import EarlyStopping, checkpoint_score
+from fettle.metrics import StreamingCrossEntropy, Throughput, summarise_samples
+from fettle.runs import EventLog, RunFolder, save_samples, write_checkpoint
+from fettle.runs.records import SampleResults, State
+
+# A person reads the status, and a page polls the log: once a second is live enough for both.
+STATUS_INTERVAL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one fixed eval means for the run."""
+
+    fields: dict[str, Any]
+    """The numbers as they stand in the log."""
+    improved: bool | None
+    """Whether cross-entropy beat the best before it; None when there was none to beat."""
+    new_best: bool
+    """Whether this is the best step so far by cross-entropy or by exact match: keep it on disk."""
+    should_stop: bool
+    evals_without_improvement: int
+
+
+class Recorder:
+    """Writes metrics.jsonl, status.json, per-sample results and checkpoints of one run.
+
+    Logging never raises and never waits for the disk to sync: what could not be
+    written is counted and shown. A checkpoint that cannot be written does raise.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        early_stopping: EarlyStopping,
+        total_steps: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.folder = folder
+        self.early_stopping = early_stopping
+        self.total_steps = total_steps
+        self._clock = clock
+        self._log = EventLog(folder.metrics_path)
+        self._streaming = StreamingCrossEntropy()
+        self._throughput = Throughput(clock=clock)
+        self._window_loss_sum = 0.0
+        self._window_tokens = 0
+        self._best_cross_entropy: float | None = None
+        self._best_exact_match: float | None = None
+        self._tokens_total = 0
+        self._completion_tokens_total = 0
+        self._judgement: tuple[int, Judgement, float | None] | None = None
+        self._monitor_seconds = 0.0
+        self._train_seconds = 0.0
+        self._monitor_total = 0.0
+        self._status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "host": platform.node()}
+        self._status_written = float("-inf")
+
+    # -- events ---------------------------------------------------------------
+
+    def start(self, **fields: Any) -> None:
+        """The run begins or goes on; `fields` go into the record."""
+        self._log.append("start", {"total_steps": self.total_steps, **fields})
+        self._update_status(force=True, total_steps=self.total_steps)
+
+    def resume(self, step: int) -> None:
+        """Rows after `step` are superseded from here on."""
+        self._log.append("resume", {"step": step})
+        self._update_status(force=True, step=step)
+
+    def step(
+        self,
+        step: int,
+        *,
+        loss_sum: float,
+        completion_tokens: int,
+        tokens: int,
+        learning_rate: float | None = None,
+        grad_norm: float | None = None,
+        epoch: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """One optimizer step: loss in nats summed over `completion_tokens`, wall time in seconds."""
+        started = self._clock()
+        loss = loss_sum / completion_tokens
+        self._tokens_total += tokens
+        self._completion_tokens_total += completion_tokens
+        if isfinite(loss):
+            self._window_loss_sum += loss_sum
+            self._window_tokens += completion_tokens
+            self._streaming.update(loss)
+        self._throughput.step(tokens=tokens, completion_tokens=completion_tokens, seconds=seconds)
+        fields = {
+            "step": step,
+            "epoch": epoch,
+            "loss": loss,
+            "loss_sum": loss_sum,
+            "completion_tokens": completion_tokens,
+            "tokens": tokens,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "tokens_per_sec": self._throughput.tokens_per_sec,
+            "completion_tokens_per_sec": self._throughput.completion_tokens_per_sec,
+            "step_time": seconds,
+            "monitor_time": self._monitor_seconds,
+            "streaming_ce": self._streaming.value,
+        }
+        self._log.append("train", fields)
+        self._train_seconds += seconds or 0.0
+        self._update_status(
+            step=step,
+            epoch=epoch,
+            loss=loss if isfinite(loss) else None,
+            streaming_ce=self._streaming.value,
+            learning_rate=learning_rate,
+            tokens_per_sec=self._throughput.tokens_per_sec,
+            eta_seconds=self._eta(step),
+        )
+        self._monitor_seconds = self._clock() - started
+        self._monitor_total += self._monitor_seconds
+
+    def evaluation(
+        self, step: int, samples: SampleResults, *, epoch: float | None = None, seconds: float | None = None
+    ) -> Judgement:
+        """One fixed eval of the weights after `step`; counted once however often it is told."""
+        if self._judgement is not None and self._judgement[0] == step:
+            return self._judgement[1]
+        train_loss = self._window_loss_sum / self._window_tokens if self._window_tokens else None
+        self._window_loss_sum, self._window_tokens = 0.0, 0
+        numbers = summarise_samples(samples)
+        save_samples(self.folder.fixed_eval_path, step, samples)
+        fields = {"step": step, "epoch": epoch, "eval_id": f"fixed_eval:{step}", "seconds": seconds, **numbers}
+        self._log.append("fixed_eval", fields)
+        judgement = self._judge(step, numbers)
+        self._judgement = (step, judgement, train_loss)
+        self._update_status(force=True, fixed_eval=fields, best_step=self.early_stopping.best_step)
+        if judgement.should_stop:
+            self._log.append(
+                "early_stop",
+                {
+                    "step": step,
+                    "best_step": self.early_stopping.best_step,
+                    "best": self.early_stopping.best,
+                    "evals_without_improvement": judgement.evals_without_improvement,
+                },
+            )
+        return judgement
+
+    def checkpoint(
+        self,
+        step: int,
+        fill: Callable[[Path], None],
+        *,
+        epoch: float | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Save atomically what `fill` writes, scored once with its inputs beside it."""
+        evaluated = self._judgement if self._judgement is not None and self._judgement[0] == step else None
+        numbers = evaluated[1].fields if evaluated else {}
+        score = checkpoint_score(
+            numbers.get("cross_entropy"),
+            evaluated[2] if evaluated else None,
+            improved=evaluated[1].improved if evaluated else None,
+        )
+        scored = {
+            "score": score.score,
+            "components": score.components,
+            "inputs": score.inputs,
+            "score_version": score.version,
+            "score_reason": score.reason,
+            "cross_entropy": numbers.get("cross_entropy"),
+            "exact_match": numbers.get("exact_match"),
+            "train_loss": evaluated[2] if evaluated else None,
+        }
+        info = {
+            "step": step,
+            "epoch": epoch,
+            "run": self.folder.path.name,
+            **scored,
+            **(provenance or {}),
+            "state": self.state_dict(step),
+        }
+        path = write_checkpoint(self.folder.checkpoints_path, step, fill, info)
+        relative = str(path.relative_to(self.folder.path))
+        self._log.append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored})
+        self._update_status(force=True, last_checkpoint=relative)
+        return path
+
+    def alert(
+        self, step: int, *, severity: str, category: str, message: str, recommendation: str, **details: Any
+    ) -> None:
+        """Something a person should act on; also a line of the log."""
+        fields = {"severity": severity, "category": category, "message": message}
+        self._log.append(
+            "alert", {"step": step, **fields, "recommendation": recommendation, "details": details}
+        )
+        logger.log("CRITICAL" if severity == "critical" else "WARNING", "{} {}", message, recommendation)
+
+    def end(self, state: State, *, step: int, reason: str) -> None:
+        """The last record of the run. Closes the log."""
+        share = self.monitor_share
+        fields = {"step": step, "state": state, "reason": reason, "dropped_records": self._log.dropped}
+        self._log.append("end", {**fields, "monitor_share": share})
+        self._update_status(force=True, state=state, reason=reason, step=step, eta_seconds=None)
+        self._log.close()
+
+    # -- what a checkpoint carries ------------------------------------------------
+
+    @property
+    def monitor_share(self) -> float | None:
+        """Share of training time spent in this recorder outside evaluation; None before any step."""
+        return self._monitor_total / self._train_seconds if self._train_seconds else None
+
+    def state_dict(self, step: int) -> dict[str, Any]:
+        """Everything a resumed recorder needs to go on as if nothing had happened."""
+        return {
+            "step": step,
+            "early_stopping": self.early_stopping.state_dict(),
+            "streaming": self._streaming.state(),
+            "window_loss_sum": self._window_loss_sum,
+            "window_tokens": self._window_tokens,
+            "best_cross_entropy": self._best_cross_entropy,
+            "best_exact_match": self._best_exact_match,
+            "tokens_total": self._tokens_total,
+            "completion_tokens_total": self._completion_tokens_total,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        self._streaming.restore(state["streaming"])
+        self._window_loss_sum = state["window_loss_sum"]
+        self._window_tokens = state["window_tokens"]
+        self._best_cross_entropy = state["best_cross_entropy"]
+        self._best_exact_match = state["best_exact_match"]
+        self._tokens_total = state["tokens_total"]
+        self._completion_tokens_total = state["completion_tokens_total"]
+
+    # -- the inside ----------------------------------------------------------------
+
+    def _judge(self, step: int, numbers: Mapping[str, Any]) -> Judgement:
+        cross_entropy, exact_match = numbers.get("cross_entropy"), numbers.get("exact_match")
+        before = self._best_cross_entropy
+        improved = None if before is None or cross_entropy is None else cross_entropy < before
+        lower = cross_entropy is not None and isfinite(cross_entropy) and (before is None or cross_entropy < before)
+        higher = exact_match is not None and (
+            self._best_exact_match is None or exact_match > self._best_exact_match
+        )
+        if lower:
+            self._best_cross_entropy = cross_entropy
+        if higher:
+            self._best_exact_match = exact_match
+        decision = self.early_stopping.update(step, cross_entropy)
+        return Judgement(
+            fields=dict(numbers),
+            improved=improved,
+            new_best=lower or higher,
+            should_stop=decision.should_stop,
+            evals_without_improvement=decision.evals_without_improvement,
+        )
+
+    def _eta(self, step: int) -> float | None:
+        seconds = self._throughput.seconds_per_step
+        if self.total_steps is None or seconds is None:
+            return None
+        return max(0, self.total_steps - step) * seconds
+
+    def _update_status(self, *, force: bool = False, **fields: Any) -> None:
+        self._status.update(fields)
+        now = self._clock()
+        if not force and now - self._status_written < STATUS_INTERVAL_SECONDS:
+            return
+        self._status_written = now
+        self._status.update(
+            updated_at=time.time(),
+            tokens_total=self._tokens_total,
+            completion_tokens_total=self._completion_tokens_total,
+            dropped_records=self._log.dropped,
+            monitor_share=self.monitor_share,
+        )
+        try:
+            self.folder.write_status(self._status)
+        except OSError as error:
+            logger.debug("status.json could not be written: {}", error)
