@@ -11,10 +11,16 @@ from fettle.cli.output import print_json
 
 @click.command("plot")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: plots/training_curves.png of the run.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Default: plots/training_curves.png of the run."
+)
 @click.option("--dpi", default=150, show_default=True, type=click.IntRange(30, 1200))
 @click.option(
-    "--ema-alpha", default=0.1, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Smoothing."
+    "--ema-alpha",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Smoothing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the path as JSON.")
 def command(run: Path, output: Path | None, dpi: int, ema_alpha: float, as_json: bool) -> None:
@@ -31,7 +37,9 @@ def command(run: Path, output: Path | None, dpi: int, ema_alpha: float, as_json:
 
     reader = RunReader(run)
     if output is None:
-        output = run / "plots" / "training_curves.png" if reader.kind == "fettle" else Path("training_curves.png")
+        output = (
+            run / "plots" / "training_curves.png" if reader.kind == "fettle" else Path("training_curves.png")
+        )
     early_stops = reader.records("early_stop")
     path = plot_curves(
         reader.columns("train"),

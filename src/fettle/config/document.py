@@ -124,7 +124,7 @@ def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, abo
         _walk(value, (*path, name), document, above)
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """A value's type in the words of a configuration file."""
     if value is None:
         return "nothing"

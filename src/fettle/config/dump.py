@@ -7,7 +7,9 @@ from typing import Any, cast
 import yaml
 
 from fettle.config.config import Config
+from fettle.config.diagnosis import shown
 from fettle.config.document import ConfigDumper
+from fettle.config.keys import all_keys
 
 
 def dump_config(config: Config) -> str:
@@ -31,12 +33,15 @@ def config_hash(config: Config) -> str:
 
 def config_differences(a: Config, b: Config) -> list[str]:
     """What changed from `a` to `b`, one line a key: `training.learning_rate: 0.0002 -> 0.0001`."""
-    before, after = flatten(a.model_dump(mode="json")), flatten(b.model_dump(mode="json"))
-    return [
-        f"{key}: {_shown(before, key)} -> {_shown(after, key)}"
-        for key in dict.fromkeys([*before, *after])
-        if key not in before or key not in after or before[key] != after[key]
-    ]
+    before, after = a.model_dump(mode="json"), b.model_dump(mode="json")
+    # A section that one of them turned off changed as a whole, not key by key.
+    whole = {key for key in before if not (isinstance(before[key], dict) and isinstance(after[key], dict))}
+    pairs = [(key, before[key], after[key]) for key in before if key in whole]
+    for key in before.keys() - whole:
+        pairs += [(f"{key}.{name}", value, after[key][name]) for name, value in before[key].items()]
+    order = list(all_keys())
+    changed = sorted((pair for pair in pairs if pair[1] != pair[2]), key=lambda pair: order.index(pair[0]))
+    return [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in changed]
 
 
 def flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
@@ -48,12 +53,3 @@ def flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
         else:
             flat[f"{above}{name}"] = value
     return flat
-
-
-def _shown(flat: dict[str, Any], key: str) -> str:
-    if key not in flat:
-        return "absent"
-    value = flat[key]
-    if isinstance(value, bool) or value is None:
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

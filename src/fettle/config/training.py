@@ -79,25 +79,21 @@ class TrainingConfig(Strict):
         return given
 
     @model_validator(mode="after")
-    def _warmup_needs_a_schedule(self) -> Self:
+    def _keys_agree(self) -> Self:
+        problems: list[str] = []
         if self.lr_schedule == "constant" and self.warmup_ratio > 0:
-            raise PydanticCustomError(
-                "warmup_ratio",
-                "lr_schedule 'constant' has no warm-up: use constant_with_warmup, or warmup_ratio: 0",
+            problems.append(
+                "lr_schedule 'constant' has no warm-up: use constant_with_warmup, or warmup_ratio: 0"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_measure_of_improvement(self) -> Self:
         absolute, relative = self.early_stopping_threshold, self.early_stopping_relative
         if absolute is not None and relative is not None:
-            raise PydanticCustomError(
-                "early_stopping_relative",
-                "early_stopping_threshold and early_stopping_relative exclude each other: give one of them",
+            problems.append(
+                "early_stopping_threshold and early_stopping_relative exclude each other: give one of them"
             )
         if absolute is None and relative is None and self.early_stopping_patience > 0:
-            raise PydanticCustomError(
-                "early_stopping_threshold",
-                "early stopping needs early_stopping_threshold or early_stopping_relative, or patience 0",
+            problems.append(
+                "early stopping needs early_stopping_threshold or early_stopping_relative, or patience 0"
             )
+        if problems:
+            raise PydanticCustomError("disagreement", cast("Any", "; ".join(problems)))
         return self

@@ -47,7 +47,9 @@ class ChatEncoder:
         too_long: Literal["keep_end", "drop", "error"] = "keep_end",
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
-            raise ModelError(f"{tokenizer.name_or_path} has no fast tokenizer, and loss masks need its offsets")
+            raise ModelError(
+                f"{tokenizer.name_or_path} has no fast tokenizer, and loss masks need its offsets"
+            )
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer)
         self._only_last = train_on == "last"
@@ -71,7 +73,9 @@ class ChatEncoder:
             "dropped_too_long": f"left out: longer than training.max_seq_length {self._max}",
             "without_label": "left out: no token to learn from",
         }
-        messages = [f"{counts[key]} of {len(examples)} examples {text}" for key, text in words.items() if counts[key]]
+        messages = [
+            f"{counts[key]} of {len(examples)} examples {text}" for key, text in words.items() if counts[key]
+        ]
         return EncodedExamples(sequences, kept, {key: counts[key] for key in words}, messages)
 
     def _encode(self, examples: Collection[Example], *, progress: bool) -> Iterator[Sequence]:
@@ -84,7 +88,9 @@ class ChatEncoder:
             encoded = self._tokenizer(
                 [r.text for r in rendered], add_special_tokens=False, return_offsets_mapping=True
             )
-            for ids, offsets, r in zip(encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True):
+            for ids, offsets, r in zip(
+                encoded["input_ids"], encoded["offset_mapping"], rendered, strict=True
+            ):
                 yield Sequence(ids, _mask(np.asarray(offsets), r.spans))
 
     def _encode_marked(self, example: Example) -> Sequence:

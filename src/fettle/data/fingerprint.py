@@ -25,4 +25,5 @@ def fingerprint(path: Path) -> str:
 
 def examples_fingerprint(examples: Sequence[Example]) -> str:
     """XXH3-128 of the examples' content hashes, in order."""
-    return f"xxh3:{xxhash.xxh3_128_hexdigest(' '.join(example.id for example in examples))}"
+    ids = " ".join(example.id for example in examples)
+    return f"xxh3:{xxhash.xxh3_128_hexdigest(ids.encode())}"

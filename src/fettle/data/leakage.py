@@ -90,9 +90,7 @@ def _jaccard(a: set[bytes], b: set[bytes]) -> float:
 def _shingles(example: Example) -> set[bytes]:
     """Word 5-grams; a text shorter than one has none, and only exact comparison applies."""
     words = _normalised(example.messages).split()
-    return {
-        " ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(len(words) - SHINGLE_WORDS + 1)
-    }
+    return {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(len(words) - SHINGLE_WORDS + 1)}
 
 
 def _prompt(example: Example) -> list[dict[str, Any]]:

@@ -67,7 +67,12 @@ class ChatTemplate:
         except ModelError:
             prompt = None  # Some templates refuse a conversation that does not end as they like.
         closed = len(upto.rstrip())
-        if prompt is not None and upto.startswith(prompt) and text.startswith(upto[:closed]) and closed > len(prompt):
+        if (
+            prompt is not None
+            and upto.startswith(prompt)
+            and text.startswith(upto[:closed])
+            and closed > len(prompt)
+        ):
             return len(prompt), closed
         return self._span_by_content(text, upto, str(messages[turn].get("content") or "").strip(), cursor)
 
@@ -88,4 +93,6 @@ class ChatTemplate:
                 messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except (TemplateError, IndexError, ValueError) as error:
-            raise ModelError(f"the chat template of {self._tokenizer.name_or_path} refuses a chat: {error}") from error
+            raise ModelError(
+                f"the chat template of {self._tokenizer.name_or_path} refuses a chat: {error}"
+            ) from error

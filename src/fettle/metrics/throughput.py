@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,72 +16,83 @@ class Rates:
     """All tokens that went through the model, padding left out."""
     completion_tokens_per_sec: float
     """Tokens that carry loss."""
-    step_time: float
-    """Mean seconds of a step."""
+    seconds_per_step: float
     steps: int
 
 
 class Throughput:
-    """Clock around training steps: `start()` before, `stop(tokens, completion_tokens)` after each.
+    """Rates over the last `window` steps, and over the run.
 
-    What happens between steps (evaluation, checkpoints) is not counted. The first `warm_up_steps`
-    steps are left out: they pay for compilation, caches and the first allocation. A clock that goes
-    backwards counts as no time.
+    The first `warm_up_steps` steps are left out: they pay for compilation, caches and the first
+    allocation. Give the seconds of each step where they are known, so that evaluation and saving
+    between the steps do not count; otherwise the clock measures from the step (or `start()`) before.
+    A clock that goes backwards counts as no time.
     """
 
-    def __init__(self, warm_up_steps: int = 2, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, warm_up_steps: int = 2, window: int = 10, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._clock = clock
         self._warm_up_left = warm_up_steps
-        self._started: float | None = None
-        self._run = _Sums()
-        self._interval = _Sums()
+        self._mark: float | None = None
+        self._recent: deque[tuple[int, int, float]] = deque(maxlen=window)
+        self._tokens = 0
+        self._completion_tokens = 0
+        self._seconds = 0.0
+        self._steps = 0
 
     def start(self) -> None:
-        """A step begins now."""
-        self._started = self._clock()
+        """A step begins now; what happened since the last one does not count."""
+        self._mark = self._clock()
 
-    def stop(self, tokens: int, completion_tokens: int) -> float:
-        """The step ends now; returns its seconds. Raises RuntimeError without a `start()` before it."""
-        if self._started is None:
-            raise RuntimeError("Throughput.stop() without start()")
-        seconds = max(0.0, self._clock() - self._started)
-        self._started = None
+    def step(self, *, tokens: int, completion_tokens: int, seconds: float | None = None) -> float | None:
+        """A step is done; returns its seconds, None where no clock was started before it."""
+        now = self._clock()
+        if seconds is None and self._mark is not None:
+            seconds = max(0.0, now - self._mark)
+        self._mark = now
+        if seconds is None:
+            return None
         if self._warm_up_left > 0:
             self._warm_up_left -= 1
             return seconds
-        for sums in (self._run, self._interval):
-            sums.add(tokens, completion_tokens, seconds)
+        self._recent.append((tokens, completion_tokens, seconds))
+        self._tokens += tokens
+        self._completion_tokens += completion_tokens
+        self._seconds += seconds
+        self._steps += 1
         return seconds
 
-    def interval(self) -> Rates | None:
-        """Rates since the last call; None when only warm-up steps, or none, lie between."""
-        rates, self._interval = self._interval.rates(), _Sums()
-        return rates
+    def recent(self) -> Rates | None:
+        """Rates of the last `window` steps; None during the warm-up."""
+        tokens = sum(row[0] for row in self._recent)
+        completion_tokens = sum(row[1] for row in self._recent)
+        return _rates(tokens, completion_tokens, sum(row[2] for row in self._recent), len(self._recent))
 
     def average(self) -> Rates | None:
         """Rates of all steps after the warm-up."""
-        return self._run.rates()
+        return _rates(self._tokens, self._completion_tokens, self._seconds, self._steps)
+
+    @property
+    def tokens_per_sec(self) -> float | None:
+        """Of the last `window` steps."""
+        rates = self.recent()
+        return rates.tokens_per_sec if rates else None
+
+    @property
+    def completion_tokens_per_sec(self) -> float | None:
+        """Of the last `window` steps."""
+        rates = self.recent()
+        return rates.completion_tokens_per_sec if rates else None
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Of the last `window` steps."""
+        rates = self.recent()
+        return rates.seconds_per_step if rates else None
 
 
-class _Sums:
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.completion_tokens = 0
-        self.seconds = 0.0
-        self.steps = 0
-
-    def add(self, tokens: int, completion_tokens: int, seconds: float) -> None:
-        self.tokens += tokens
-        self.completion_tokens += completion_tokens
-        self.seconds += seconds
-        self.steps += 1
-
-    def rates(self) -> Rates | None:
-        if self.seconds <= 0:
-            return None
-        return Rates(
-            self.tokens / self.seconds,
-            self.completion_tokens / self.seconds,
-            self.seconds / self.steps,
-            self.steps,
-        )
+def _rates(tokens: int, completion_tokens: int, seconds: float, steps: int) -> Rates | None:
+    if seconds <= 0 or steps == 0:
+        return None
+    return Rates(tokens / seconds, completion_tokens / seconds, seconds / steps, steps)

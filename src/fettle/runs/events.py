@@ -111,7 +111,9 @@ def encode_record(record: dict[str, Any]) -> bytes:
     if flags:
         record = {**record, **flags}
     try:
-        return orjson.dumps(record, default=_plain, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(
+            record, default=_plain, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+        )
     except (orjson.JSONEncodeError, TypeError):
         return orjson.dumps(_sanitised(record), option=orjson.OPT_APPEND_NEWLINE)
 

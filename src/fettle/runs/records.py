@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-State = Literal["running", "paused", "completed", "early_stopped", "interrupted", "crashed", "failed", "unknown"]
+State = Literal[
+    "running", "paused", "completed", "early_stopped", "interrupted", "crashed", "failed", "unknown"
+]
 """How a run stands. `crashed` is inferred: the log has no `end` and no trainer holds the lock."""
 
 

@@ -97,9 +97,7 @@ def plan_batches(sequences: Collection[Sequence], route: Route, budget: int) -> 
     return _fill(pieces, None, sequences, budget)
 
 
-def _fill(
-    groups: list[Group], rows: Any, sequences: Collection[Sequence], budget: int
-) -> list[list[Group]]:
+def _fill(groups: list[Group], rows: Any, sequences: Collection[Sequence], budget: int) -> list[list[Group]]:
     batches: list[list[Group]] = []
     used = 0
     for group in groups:
@@ -168,9 +166,7 @@ def _halves(groups: list[Group]) -> tuple[list[Group], list[Group]] | None:
     return [Group(members[:middle], shared)], [Group(members[middle:], shared)]
 
 
-def _store(
-    columns: tuple[Any, ...], offsets: Any, groups: list[Group], statistics: TokenStatistics
-) -> None:
+def _store(columns: tuple[Any, ...], offsets: Any, groups: list[Group], statistics: TokenStatistics) -> None:
     arrays = [column.cpu().numpy() for column in statistics]
     at = 0
     for member in (i for group in groups for i in group.members):

@@ -117,5 +117,7 @@ def logit_statistics(logits_PV: Tensor, targets_P: Tensor) -> TokenStatistics:
         logprobs_PV = logits_PV[p : p + 32].float().log_softmax(dim=-1)
         gold = logprobs_PV.gather(1, targets_P[p : p + 32].unsqueeze(1)).squeeze(1)
         top, index = logprobs_PV.max(dim=1)
-        parts.append(TokenStatistics(gold, index, top.exp(), torch.special.entr(logprobs_PV.exp()).sum(dim=1)))
+        parts.append(
+            TokenStatistics(gold, index, top.exp(), torch.special.entr(logprobs_PV.exp()).sum(dim=1))
+        )
     return TokenStatistics(*(torch.cat(column) for column in zip(*parts, strict=True)))

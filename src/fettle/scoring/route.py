@@ -42,13 +42,19 @@ def choose_route(model: Any) -> Route:
     candidates = [Route("packed", True), Route("padded", True)]
     if device_of(model).type != "cpu":
         candidates.reverse()
-    if locate_head(model) is None or getattr(model, "active_peft_config", None) is not None and getattr(
-        model.active_peft_config, "is_prompt_learning", False
+    if (
+        locate_head(model) is None
+        or getattr(model, "active_peft_config", None) is not None
+        and getattr(model.active_peft_config, "is_prompt_learning", False)
     ):
         candidates = []
     route = next((c for c in candidates if _proved(model, c)), GENERIC)
-    logger.debug("{} is scored {} with {}", type(unwrapped(model)).__name__, route.layout,
-                 "the tiled head" if route.tiled_head else "its own head")
+    logger.debug(
+        "{} is scored {} with {}",
+        type(unwrapped(model)).__name__,
+        route.layout,
+        "the tiled head" if route.tiled_head else "its own head",
+    )
     _chosen[model] = route
     return route
 

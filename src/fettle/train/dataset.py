@@ -9,7 +9,15 @@ from typing import Any
 from loguru import logger
 
 from fettle.config import Config
-from fettle.data import ChatEncoder, Example, choose_samples, examples_fingerprint, fingerprint, leakage, read_examples
+from fettle.data import (
+    ChatEncoder,
+    Example,
+    choose_samples,
+    examples_fingerprint,
+    fingerprint,
+    leakage,
+    read_examples,
+)
 from fettle.data.sequence import Sequence
 from fettle.errors import DataError
 from fettle.train.evaluation import FixedEvalSet

@@ -31,9 +31,7 @@ class FixedEvalSet:
         return len(self.sequences)
 
 
-def sample_results(
-    scores: Scores, sample_ids: Collection[str], patterns: Collection[str]
-) -> SampleResults:
+def sample_results(scores: Scores, sample_ids: Collection[str], patterns: Collection[str]) -> SampleResults:
     """Per-sample results of `scores`, in the order of `sample_ids`."""
     offsets_N1 = scores.offsets
     tokens_NB, confidence_NB, correct_NB = calibration_bins(scores.confidence, scores.correct, offsets_N1)

@@ -25,7 +25,7 @@ from fettle.config import (
     load_config,
     not_honoured,
 )
-from fettle.decide import EarlyStopping
+from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import ConfigError, RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
 from fettle.train.backend import Backend
@@ -118,7 +118,9 @@ def choose_folder(config: Config, *, out: Path | None, runs: Path, new: bool) ->
 
 def _existing(path: Path, config: Config, *, new: bool) -> RunFolder:
     if new:
-        raise RunError(f"{path} holds a run already. Give --out another folder, or leave --new out to go on with it.")
+        raise RunError(
+            f"{path} holds a run already. Give --out another folder, or leave --new out to go on with it."
+        )
     folder = RunFolder.open(path)
     differences = config_differences(load_config(folder.config_path), config)
     if differences:
@@ -216,7 +218,9 @@ def _describe(folder: RunFolder, config: Config, backend: Backend, data: dict[st
 def _git_commit() -> str | None:
     """Commit of the working folder, where it is in a git checkout."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -238,6 +242,6 @@ def _early_stopping(config: Config) -> EarlyStopping:
     training = config.training
     return EarlyStopping(
         patience=training.early_stopping_patience,
-        threshold=training.early_stopping_threshold,
+        threshold=training.early_stopping_threshold or 0.0,
         relative=training.early_stopping_relative,
     )

@@ -46,7 +46,9 @@ class LocalBackend:
         # small learning rate vanish in bfloat16 weights. LoRA weights are float32 either way.
         self._accelerator = Accelerator(mixed_precision=half if full else "no", cpu=config.device == "cpu")
         if self._accelerator.num_processes > 1:
-            raise ConfigError("fettle train runs in one process: start it without torchrun or accelerate launch")
+            raise ConfigError(
+                "fettle train runs in one process: start it without torchrun or accelerate launch"
+            )
         model = load_model(config, self._accelerator.device)
         if training.gradient_checkpointing:
             model.gradient_checkpointing_enable()
@@ -140,7 +142,9 @@ class LocalBackend:
         weights = load_peft_weights(str(folder), device=str(self._accelerator.device))
         mismatch = set_peft_model_state_dict(self._model, weights)
         if mismatch.unexpected_keys:
-            raise RunError(f"{folder}: the adapter holds weights this model lacks: {mismatch.unexpected_keys[:3]}")
+            raise RunError(
+                f"{folder}: the adapter holds weights this model lacks: {mismatch.unexpected_keys[:3]}"
+            )
 
     def provenance(self) -> dict[str, Any]:
         device = self._accelerator.device
@@ -162,7 +166,10 @@ def _random_state() -> dict[str, Any]:
     numpy_state: Any = np.random.get_state(legacy=False)
     return {
         "python": random.getstate(),
-        "numpy": {**numpy_state, "state": {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}},
+        "numpy": {
+            **numpy_state,
+            "state": {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()},
+        },
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -53,12 +53,12 @@ class Loop:
                 judgement = self._evaluate(step) if self._evaluates(step) else None
 
                 ending = step == self.order.total_steps or stop.requested
-                stopping = judgement is not None and judgement.should_stop
+                stopping = judgement is not None and judgement.should_stop and step < self.order.total_steps
                 if self._saves(step) or (judgement and judgement.new_best) or stopping or ending:
                     self._checkpoint(step)
 
                 if stopping:
-                    return self._end("early_stopped", self._early_stop_reason())
+                    return self._end("early_stopped", self.recorder.early_stopping.reason or "")
             if stop.requested and self.done < self.order.total_steps:
                 return self._interrupted(stop.reason or "")
         return self._end("completed", f"all {self.order.total_steps} steps are done")
@@ -132,13 +132,6 @@ class Loop:
             "  (best so far)" if judgement.new_best else "",
         )
         return judgement
-
-    def _early_stop_reason(self) -> str:
-        stopping = self.recorder.early_stopping
-        return (
-            f"no evaluation improved on step {stopping.best_step} (CE {stopping.best:.4f}) "
-            f"by the threshold for {self.config.early_stopping_patience} evaluations"
-        )
 
     # -- checkpoint, stop -----------------------------------------------------------
 

@@ -33,7 +33,9 @@ def load_tokenizer(model: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model: no tokenizer can be loaded from '{model}': {first_line(error)}. {CURE}") from error
+        raise ModelError(
+            f"model: no tokenizer can be loaded from '{model}': {first_line(error)}. {CURE}"
+        ) from error
 
 
 def load_model(config: Config, device: Any) -> Any:
@@ -102,4 +104,6 @@ def weights_fingerprint(name: str, model: Any) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error, without its closing stop: ours follows."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__).rstrip(".")
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__).rstrip(
+        "."
+    )

@@ -13,7 +13,8 @@ from typing import Any
 
 from loguru import logger
 
-from fettle.decide import EarlyStopping, checkpoint_score
+from fettle.decide.early_stop import EarlyStopping
+from fettle.decide.score import checkpoint_score
 from fettle.metrics import StreamingCrossEntropy, Throughput, summarise_samples
 from fettle.runs import EventLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.records import SampleResults, State
@@ -54,10 +55,11 @@ class Recorder:
         self.folder = folder
         self.early_stopping = early_stopping
         self.total_steps = total_steps
+        self.last_checkpoint: Path | None = None
         self._clock = clock
         self._log = EventLog(folder.metrics_path)
         self._streaming = StreamingCrossEntropy()
-        self._throughput = Throughput(clock=clock)
+        self._throughput = Throughput()
         self._window_loss_sum = 0.0
         self._window_tokens = 0
         self._best_cross_entropy: float | None = None
@@ -114,8 +116,8 @@ class Recorder:
             "tokens": tokens,
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
-            "tokens_per_sec": self._throughput.tokens_per_sec,
-            "completion_tokens_per_sec": self._throughput.completion_tokens_per_sec,
+            "tokens_per_sec": tokens / seconds if seconds else None,
+            "completion_tokens_per_sec": completion_tokens / seconds if seconds else None,
             "step_time": seconds,
             "monitor_time": self._monitor_seconds,
             "streaming_ce": self._streaming.value,
@@ -144,7 +146,13 @@ class Recorder:
         self._window_loss_sum, self._window_tokens = 0.0, 0
         numbers = summarise_samples(samples)
         save_samples(self.folder.fixed_eval_path, step, samples)
-        fields = {"step": step, "epoch": epoch, "eval_id": f"fixed_eval:{step}", "seconds": seconds, **numbers}
+        fields = {
+            "step": step,
+            "epoch": epoch,
+            "eval_id": f"fixed_eval:{step}",
+            "seconds": seconds,
+            **numbers,
+        }
         self._log.append("fixed_eval", fields)
         judgement = self._judge(step, numbers)
         self._judgement = (step, judgement, train_loss)
@@ -197,6 +205,7 @@ class Recorder:
         }
         path = write_checkpoint(self.folder.checkpoints_path, step, fill, info)
         relative = str(path.relative_to(self.folder.path))
+        self.last_checkpoint = path
         self._log.append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored})
         self._update_status(force=True, last_checkpoint=relative)
         return path
@@ -257,7 +266,11 @@ class Recorder:
         cross_entropy, exact_match = numbers.get("cross_entropy"), numbers.get("exact_match")
         before = self._best_cross_entropy
         improved = None if before is None or cross_entropy is None else cross_entropy < before
-        lower = cross_entropy is not None and isfinite(cross_entropy) and (before is None or cross_entropy < before)
+        lower = (
+            cross_entropy is not None
+            and isfinite(cross_entropy)
+            and (before is None or cross_entropy < before)
+        )
         higher = exact_match is not None and (
             self._best_exact_match is None or exact_match > self._best_exact_match
         )
