@@ -1,8 +1,6 @@
 """Tokens per second from real tokens, with the warm-up left out."""
 
-import pytest
-
-from fettle.metrics import Throughput
+from fettle.metrics import Rates, Throughput
 
 
 class Clock:
@@ -12,51 +10,48 @@ class Clock:
         return self.now
 
 
-def step(throughput: Throughput, clock: Clock, seconds: float, tokens: int, completion: int) -> None:
-    throughput.start()
-    clock.now += seconds
-    throughput.stop(tokens, completion)
-
-
 def test_rates_of_total_and_completion_tokens() -> None:
-    clock = Clock()
-    throughput = Throughput(warm_up_steps=1, clock=clock)
-    step(throughput, clock, 100.0, 9, 9)  # compilation
-    assert throughput.interval() is None
-    step(throughput, clock, 2.0, 1000, 200)
-    clock.now += 500  # evaluation between the steps
-    step(throughput, clock, 3.0, 500, 50)
-    rates = throughput.interval()
-    assert rates is not None
-    assert (rates.tokens_per_sec, rates.completion_tokens_per_sec, rates.step_time, rates.steps) == (
-        300,
-        50,
-        2.5,
-        2,
-    )
+    throughput = Throughput(warm_up_steps=1)
+    throughput.step(tokens=9, completion_tokens=9, seconds=100.0)  # compilation
+    assert throughput.recent() is None
+    assert throughput.tokens_per_sec is None
+    throughput.step(tokens=1000, completion_tokens=200, seconds=2.0)
+    throughput.step(tokens=500, completion_tokens=50, seconds=3.0)
+    assert throughput.recent() == Rates(300.0, 50.0, 2.5, 2)
+    assert throughput.tokens_per_sec == 300
+    assert throughput.completion_tokens_per_sec == 50
+    assert throughput.seconds_per_step == 2.5
 
 
-def test_interval_starts_over_and_average_does_not() -> None:
+def test_recent_follows_the_window_and_average_the_run() -> None:
+    throughput = Throughput(warm_up_steps=0, window=2)
+    for tokens in (100, 300, 500):
+        throughput.step(tokens=tokens, completion_tokens=10, seconds=1.0)
+    recent, average = throughput.recent(), throughput.average()
+    assert recent is not None
+    assert average is not None
+    assert recent.tokens_per_sec == 400
+    assert average.tokens_per_sec == 300
+    assert average.steps == 3
+
+
+def test_own_clock_counts_only_what_lies_after_start() -> None:
     clock = Clock()
     throughput = Throughput(warm_up_steps=0, clock=clock)
-    step(throughput, clock, 1.0, 100, 10)
-    throughput.interval()
-    step(throughput, clock, 1.0, 300, 30)
-    interval, average = throughput.interval(), throughput.average()
-    assert interval is not None
-    assert average is not None
-    assert interval.tokens_per_sec == 300
-    assert average.tokens_per_sec == 200
-    assert throughput.interval() is None
+    assert throughput.step(tokens=7, completion_tokens=7) is None  # nothing to measure from
+    clock.now += 2.0
+    assert throughput.step(tokens=100, completion_tokens=10) == 2.0
+    clock.now += 500.0  # evaluation
+    throughput.start()
+    clock.now += 2.0
+    throughput.step(tokens=300, completion_tokens=10)
+    assert throughput.tokens_per_sec == 100
 
 
 def test_clock_that_jumps_back_makes_no_negative_rate() -> None:
     clock = Clock()
     throughput = Throughput(warm_up_steps=0, clock=clock)
-    step(throughput, clock, -5.0, 100, 10)
+    throughput.start()
+    clock.now -= 5.0
+    assert throughput.step(tokens=100, completion_tokens=10) == 0.0
     assert throughput.average() is None
-
-
-def test_stop_without_start_is_a_defect() -> None:
-    with pytest.raises(RuntimeError, match="start"):
-        Throughput().stop(1, 1)

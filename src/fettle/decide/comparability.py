@@ -60,12 +60,10 @@ def loss_comparability(train: Columns, evals: Sequence[FixedEval]) -> Comparabil
         explanation = "train loss is more than 3 times eval loss at every eval, by no steady factor"
         return Comparability(None, late, None, explanation)
     factor = _factor(late)
-    cause = (
-        f"as if summed over {factor} gradient accumulation steps" if factor else "by a steady factor"
-    )
+    cause = f"as if summed over {factor} gradient accumulation steps" if factor else "by a steady factor"
     return Comparability(
         False, late, factor,
-        f"train loss is about {late:.0f} times eval loss at every eval, {cause}: "
+        f"train loss stays far above eval loss and settles at {late:.1f} times it, {cause}: "
         "the two are not comparable, and their gap is left out",
     )  # fmt: skip
 

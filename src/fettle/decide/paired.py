@@ -30,27 +30,27 @@ class PairedPath:
     """
 
     steps: list[int]
-    values_NK: Floats
+    values: Floats
     """Exact match as 0 and 1, or summed nats, [N, K]."""
-    weights_N: Floats
+    weights: Floats
     """1 for exact match, completion tokens for cross-entropy, [N]."""
 
     @property
     def samples(self) -> int:
         """Number of shared samples."""
-        return int(self.weights_N.size)
+        return int(self.weights.size)
 
     @property
-    def means_K(self) -> Floats:
+    def means(self) -> Floats:
         """The metric at every eval, [K]."""
-        return self.values_NK.sum(0) / self.weights_N.sum()
+        return self.values.sum(0) / self.weights.sum()
 
     def contrast(self, coefficients_K: Floats) -> tuple[float, float]:
         """Value and standard error of Σ_k c_k · metric_k, over samples (linearised ratio)."""
-        contrast_N = self.values_NK @ coefficients_K
-        total = float(self.weights_N.sum())
+        contrast_N = self.values @ coefficients_K
+        total = float(self.weights.sum())
         value = float(contrast_N.sum()) / total
-        residual_N = contrast_N - value * self.weights_N
+        residual_N = contrast_N - value * self.weights
         n = self.samples
         error = math.sqrt(n / (n - 1) * float(residual_N @ residual_N)) / total if n > 1 else math.inf
         return value, error
@@ -142,13 +142,13 @@ def worse_than_each(path: PairedPath, lower_is_better: bool) -> tuple[Floats, Fl
     """
     from scipy import special
 
-    worse_NJ = path.values_NK[:, :-1] - path.values_NK[:, -1:]
+    worse_NJ = path.values[:, :-1] - path.values[:, -1:]
     if lower_is_better:
         worse_NJ = -worse_NJ
     scale_J = np.sqrt((worse_NJ**2).sum(0))
     z_J = np.divide(worse_NJ.sum(0), scale_J, out=np.zeros_like(scale_J), where=scale_J > 0)
     if lower_is_better:
-        return z_J, special.ndtr(-z_J)
+        return z_J, np.asarray(special.ndtr(-z_J), dtype=np.float64)
     lost_J = (worse_NJ > 0).sum(0)
     gained_J = (worse_NJ < 0).sum(0)
     return z_J, np.array([mcnemar(int(b), int(c)) for b, c in zip(lost_J, gained_J, strict=True)])
@@ -162,7 +162,7 @@ def max_t(path: PairedPath, *, seed: int = 0, resamples: int = RESAMPLES) -> Flo
     yardstick for "last against best so far" (Westfall and Young 1993): the best was picked after
     the fact. All resamples are one matrix product.
     """
-    difference_NJ = path.values_NK[:, :-1] - path.values_NK[:, -1:]
+    difference_NJ = path.values[:, :-1] - path.values[:, -1:]
     scale_J = np.sqrt((difference_NJ**2).sum(0))
     moving_J = scale_J > 0
     if not moving_J.any():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fettle.metrics import token_cross_entropy, wilson_interval
 from fettle.runs.records import FixedEval, SampleResults
@@ -70,15 +71,16 @@ def pattern_results(results: SampleResults | None, smallest: int = SMALLEST_PATT
     if results is None or not bool((results.pattern != "").any()):
         return []
     rows: list[PatternResult] = []
-    for pattern in np.unique(results.pattern).tolist():
-        inside = results.pattern == pattern
+    names_N = _names(results)
+    for pattern in np.unique(names_N).tolist():
+        inside = names_N == pattern
         n = int(inside.sum())
         correct = int(results.exact_match[inside].sum())
         low, high = wilson_interval(correct, n) or (0.0, 1.0)
         estimate = token_cross_entropy(results.cross_entropy_sum[inside], results.tokens[inside])
         rows.append(
             PatternResult(
-                pattern or OTHER, n, correct, correct / n, low, high,
+                pattern, n, correct, correct / n, low, high,
                 estimate.value if estimate else None, n >= smallest,
             )
         )  # fmt: skip
@@ -99,7 +101,7 @@ def weakest_pattern(rows: Sequence[PatternResult]) -> PatternResult | None:
     weakest = judged[0]
     others = [r for r in rows if r is not weakest]
     correct, n = sum(r.correct for r in others), sum(r.n for r in others)
-    table = [[weakest.correct, weakest.n - weakest.correct], [correct, n - correct]]
+    table = np.array([[weakest.correct, weakest.n - weakest.correct], [correct, n - correct]])
     p_value = float(stats.fisher_exact(table, alternative="less").pvalue)
     return weakest if p_value * len(judged) < 0.05 else None
 
@@ -132,12 +134,15 @@ def recommend_data(
 
 
 def _failing_lengths(results: SampleResults, pattern: str) -> tuple[int | None, int | None]:
-    name = "" if pattern == OTHER and not bool((results.pattern == OTHER).any()) else pattern
-    failing = (results.pattern == name) & ~results.exact_match
+    failing = (_names(results) == pattern) & ~results.exact_match
     if not failing.any():
         return None, None
     low, high = np.percentile(results.tokens[failing], [10, 90])
     return _rounded(float(low), down=True), _rounded(float(high), down=False)
+
+
+def _names(results: SampleResults) -> NDArray[np.str_]:
+    return np.where(results.pattern == "", OTHER, results.pattern)
 
 
 def _rounded(value: float, *, down: bool) -> int:
@@ -148,10 +153,10 @@ def _rounded(value: float, *, down: bool) -> int:
 
 def _train_share(metadata: Mapping[str, Any] | None, pattern: str) -> tuple[float | None, float | None]:
     """Share of the pattern in training, and the share that all patterns would have alike."""
-    counts = (metadata or {}).get("train_patterns")
+    counts = cast("Mapping[str, Any] | None", (metadata or {}).get("train_patterns"))
     if not isinstance(counts, Mapping) or not counts:
         return None, None
-    numbers = {str(k) or OTHER: float(v) for k, v in counts.items() if isinstance(v, int | float)}
+    numbers = {k or OTHER: float(v) for k, v in counts.items() if isinstance(v, int | float)}
     total = sum(numbers.values())
     if total <= 0:
         return None, None

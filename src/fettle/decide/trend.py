@@ -108,12 +108,15 @@ class _Tests:
     def __init__(
         self, path: PairedPath, metric: Metric, window: int, margin: float, alpha: float, seed: int
     ) -> None:
-        self.path, self.metric, self.window, self.margin, self.alpha, self.seed = (
-            path, metric, max(window, SMALLEST_EVALS), margin, alpha, seed,
-        )  # fmt: skip
+        self.path = path
+        self.metric: Metric = metric
+        self.window = max(window, SMALLEST_EVALS)
+        self.margin = margin
+        self.alpha = alpha
+        self.seed = seed
         self.sign = 1.0 if metric == "exact_match" else -1.0
         """+1 where up is better."""
-        self.means = path.means_K
+        self.means = path.means
         self.looks = len(path.steps) - SMALLEST_EVALS + 1
         self.correction = alpha / look_alpha(self.looks, alpha)
 
@@ -157,8 +160,9 @@ class _Tests:
             return None
         since = self.path.steps[-length]
         moved = self._size(abs(change))
+        interval = self._interval(change, error, self._z(self.alpha / 2))
         return self._trend(
-            "improving", since, p_value, change, self._interval(change, error, self._z(self.alpha / 2)), length,
+            "improving", since, p_value, change, interval, length,
             f"{'up' if self.sign > 0 else 'down'} {moved} since step {since} "
             f"({length} evals, paired {_p(p_value)}, corrected for every look)",
         )  # fmt: skip
@@ -194,8 +198,9 @@ class _Tests:
         needed = self._samples_needed(error)
         return self._trend(
             "insufficient", None, p_value, change, (low, high), length,
-            f"{self._size(change, signed=True)} over {length} evals, interval {self._size(low, signed=True)} to "
-            f"{self._size(high, signed=True)}: {self.path.samples} samples cannot tell a change of "
+            f"{self._size(change, signed=True)} over {length} evals, interval "
+            f"{self._size(low, signed=True)} to {self._size(high, signed=True)}: "
+            f"{self.path.samples} samples cannot tell a change of "
             f"{self._size(self.margin)} from none; about {needed} could",
         )  # fmt: skip
 
@@ -218,7 +223,7 @@ class _Tests:
         p_value = float(special.ndtr(-self.sign * change / error))
         if self.metric == "exact_match":
             # A handful of flips is no normal distribution: ends of the window by McNemar's exact test.
-            first, last = self.path.values_NK[:, -length], self.path.values_NK[:, -1]
+            first, last = self.path.values[:, -length], self.path.values[:, -1]
             flips = int((first != last).sum())
             if flips < 10:
                 p_value = max(p_value, mcnemar(int((last > first).sum()), int((last < first).sum())))

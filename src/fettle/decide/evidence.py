@@ -1,0 +1,101 @@
+"""What a verdict is given, and what it finds in it before it decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.decide.choice import Choice, choose_checkpoint
+from fettle.decide.comparability import Comparability, loss_comparability
+from fettle.decide.overfitting import Overfitting, overfitting
+from fettle.decide.patterns import NextData, PatternResult, pattern_results, recommend_data, weakest_pattern
+from fettle.decide.trend import Trend, trend
+from fettle.runs.records import Checkpoint, FixedEval, State
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All that is known of a run when it is judged."""
+
+    name: str
+    state: State
+    evals: Sequence[FixedEval]
+    checkpoints: Sequence[Checkpoint]
+    train: Mapping[str, NDArray[np.float64]]
+    """Columns of the train records."""
+    early_stop: Mapping[str, Any] | None = None
+    """The `early_stop` record of a run that stopped early."""
+    alerts: Sequence[Mapping[str, Any]] = ()
+    config: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """What the evidence shows, before anything is decided."""
+
+    run: Evidence
+    evals: list[FixedEval]
+    """In order of steps."""
+    exact_match: Trend
+    cross_entropy: Trend
+    choice: Choice | None
+    judged: FixedEval | None
+    """The eval whose numbers are shown: of the chosen checkpoint, else the last."""
+    comparability: Comparability
+    overfitting: Overfitting | None
+    patterns: list[PatternResult] = field(default_factory=list[PatternResult])
+    weakest: PatternResult | None = None
+    next_data: NextData | None = None
+
+    @property
+    def critical(self) -> list[Mapping[str, Any]]:
+        """Alerts that say training went wrong."""
+        return [a for a in self.run.alerts if a.get("severity") == "critical" and not a.get("resolved")]
+
+    @property
+    def exact_match_tells(self) -> bool:
+        """Whether exact match was measured and differs between evals: the same everywhere says nothing."""
+        measured = {e.exact_match for e in self.evals if e.exact_match is not None}
+        return bool(measured) and (len(measured) > 1 or measured not in ({0.0}, {1.0}))
+
+
+def find(run: Evidence) -> Findings:
+    """Everything a verdict rests on, from the evidence."""
+    evals = sorted(run.evals, key=lambda e: e.step)
+    choice = choose_checkpoint(evals, run.checkpoints)
+    judged = _judged(evals, choice)
+    comparability = loss_comparability(run.train, evals)
+    cross_entropy = trend(evals, "cross_entropy")
+    patterns = pattern_results(judged.per_sample) if judged else []
+    weakest = weakest_pattern(patterns)
+    first = next((e for e in evals if e.per_sample is not None), None)
+    return Findings(
+        run=run,
+        evals=evals,
+        exact_match=trend(evals, "exact_match"),
+        cross_entropy=cross_entropy,
+        choice=choice,
+        judged=judged,
+        comparability=comparability,
+        overfitting=overfitting(evals, run.train, cross_entropy),
+        patterns=patterns,
+        weakest=weakest,
+        next_data=recommend_data(judged, first, weakest, run.metadata) if judged else None,
+    )
+
+
+def _judged(evals: Sequence[FixedEval], choice: Choice | None) -> FixedEval | None:
+    if choice is not None:
+        return next(e for e in evals if e.step == choice.step)
+    measured = [e for e in evals if _finite(e.cross_entropy) or _finite(e.exact_match)]
+    return measured[-1] if measured else None
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
