@@ -1,3 +1,34 @@
 """Fine-tune a language model, and know when to stop, which checkpoint to ship, and what data to add next."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fettle.api import Run, open_run
+    from fettle.data.sequence import Sequence
+    from fettle.scoring import Scores, score
+    from fettle.train.callback import FettleCallback
+    from fettle.train.recorder import Recorder
+
 __version__ = "0.1.0"
+
+__all__ = ["FettleCallback", "Recorder", "Run", "Scores", "Sequence", "open_run", "score"]
+
+# Loaded when first asked for, so that watching and deciding never import torch.
+_HOMES = {
+    "FettleCallback": "fettle.train.callback",
+    "Recorder": "fettle.train.recorder",
+    "Run": "fettle.api",
+    "Scores": "fettle.scoring.scores",
+    "Sequence": "fettle.data.sequence",
+    "open_run": "fettle.api",
+    "score": "fettle.scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fettle' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

@@ -116,8 +116,8 @@ class ChatEncoder:
             return sequence, None
         if self._too_long == "error":
             raise DataError(
-                f"{example.source}:{example.line}: has {len(sequence)} tokens, more than training.max_seq_length "
-                f"{self._max}. Raise it, or choose data.too_long: keep_end or drop."
+                f"{example.source}:{example.line}: has {len(sequence)} tokens, more than "
+                f"training.max_seq_length {self._max}. Raise it, or choose data.too_long: keep_end or drop."
             )
         ids, mask = sequence.input_ids, sequence.loss_mask
         last = int(np.flatnonzero(mask)[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from fettle.data.example import Example
 
@@ -36,8 +36,9 @@ class Leakage:
         """One line for a person."""
         lines = ", ".join(f"line {held} = training line {train}" for held, train in self.pairs)
         return (
-            f"{self.exact} of {self.samples} held-out examples stand in the training data and {self.near} more "
-            f"nearly do ({lines}): exact match and loss on them measure memory. Take them out of one of the sets."
+            f"{self.exact} of {self.samples} held-out examples stand in the training data and {self.near} "
+            f"more nearly do ({lines}): exact match and loss on them measure memory. "
+            "Take them out of one of the sets."
         )
 
 
@@ -72,8 +73,10 @@ def _near_duplicates(train: Sequence[Example], held_out: Sequence[Example]) -> l
     for j, sketch in enumerate(_sketches(MinHash, held_shingles)):
         if not held_shingles[j]:
             continue
-        candidates: list[Any] = sorted(index.query(sketch))
-        match = next((i for i in candidates if _jaccard(train_shingles[i], held_shingles[j]) >= NEAR), None)
+        candidates: list[int] = sorted(index.query(sketch))
+        match: int | None = next(
+            (i for i in candidates if _jaccard(train_shingles[i], held_shingles[j]) >= NEAR), None
+        )
         if match is not None:
             found.append((held_out[j].line, train[match].line))
     return found

@@ -27,8 +27,8 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         if not getattr(tokenizer, "chat_template", None):
             raise ModelError(
-                f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template. Use the instruct version of "
-                "the model, or put a chat_template.jinja beside its tokenizer."
+                f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template. Use the instruct version "
+                "of the model, or put a chat_template.jinja beside its tokenizer."
             )
 
     @property
@@ -52,9 +52,9 @@ class ChatTemplate:
             span = self._span(text, messages, i, example.tools, cursor)
             if span is None:
                 raise ModelError(
-                    f"{example.source}:{example.line}: the chat template of {self._tokenizer.name_or_path} rewrites "
-                    f"message {i + 1}, so no loss mask can be derived. Mark it with {{% generation %}} in the "
-                    "template, or set data.train_on: last."
+                    f"{example.source}:{example.line}: the chat template of {self._tokenizer.name_or_path} "
+                    f"rewrites message {i + 1}, so no loss mask can be derived. Mark it with "
+                    "{% generation %} in the template, or set data.train_on: last."
                 )
             spans.append(span)
             cursor = span[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -64,14 +64,15 @@ class RunFolder:
         return folder
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the run for writing. Raises RunError while another process does; a dead one holds nothing."""
         lock = FileLock(self.lock_path, blocking=False)
         try:
             lock.acquire()
         except Timeout as error:
             raise RunError(
-                f"{self.path}: another process is training this run. Stop it first, or give --out another folder."
+                f"{self.path}: another process is training this run. Stop it first, "
+                "or give --out another folder."
             ) from error
         except OSError as error:
             raise RunError(f"{self.path}: the run cannot be written: {error.strerror or error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 HUGGING_FACE_TRAIN = {
     "loss": "loss",
@@ -37,7 +37,7 @@ def hugging_face_records(log_history: Iterable[Any]) -> Iterator[dict[str, Any]]
     for entry in log_history:
         if not isinstance(entry, dict) or not isinstance(entry.get("step"), (int, float)):  # pyright: ignore[reportUnknownMemberType]
             continue
-        row: dict[str, Any] = entry
+        row = cast("dict[str, Any]", entry)
         if "eval_loss" in row or any(str(key).startswith("eval_") for key in row):
             rest = {key: value for key, value in row.items() if key != "eval_loss"}
             yield {"type": "fixed_eval", **rest, "cross_entropy": row.get("eval_loss")}

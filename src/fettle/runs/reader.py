@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import yaml
@@ -150,7 +150,7 @@ class RunReader:
         if self._folder is None or not self._folder.config_path.is_file():
             return None
         value: Any = yaml.safe_load(self._folder.config_path.read_text(encoding="utf-8"))
-        return value if isinstance(value, dict) else None
+        return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
     def metadata(self) -> dict[str, Any] | None:
         """metadata.json; None where there is none."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Sequence as Collection
+from importlib import import_module
 from importlib.metadata import version
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fettle.config import Config
 from fettle.data.sequence import Sequence
-from fettle.errors import ConfigError, ModelError, RunError
+from fettle.errors import ConfigError, RunError
 from fettle.scoring import completion_loss, score
 from fettle.scoring.scores import Scores
 from fettle.train.backend import FinishedStep, StepResult
@@ -76,7 +76,8 @@ class LocalBackend:
             loss_sum += micro_sum.detach().double()
             # Per completion token of the whole step: how the step is split changes nothing.
             self._accelerator.backward(micro_sum / completion_tokens)
-        grad_norm = float(self._accelerator.clip_grad_norm_(self._parameters, self._max_grad_norm))
+        accelerator: Any = self._accelerator
+        grad_norm = float(accelerator.clip_grad_norm_(self._parameters, self._max_grad_norm))
         result = StepResult(
             loss_sum=float(loss_sum),
             completion_tokens=completion_tokens,
@@ -133,14 +134,12 @@ class LocalBackend:
 
     def _load_weights(self, folder: Path) -> None:
         if self._config.lora is None:
-            from accelerate import load_checkpoint_in_model
-
-            load_checkpoint_in_model(self._model, str(folder))
+            accelerate: Any = import_module("accelerate")
+            accelerate.load_checkpoint_in_model(self._model, str(folder))
             return
-        from peft import load_peft_weights, set_peft_model_state_dict
-
-        weights = load_peft_weights(str(folder), device=str(self._accelerator.device))
-        mismatch = set_peft_model_state_dict(self._model, weights)
+        peft: Any = import_module("peft")
+        weights = peft.load_peft_weights(str(folder), device=str(self._accelerator.device))
+        mismatch = peft.set_peft_model_state_dict(self._model, weights)
         if mismatch.unexpected_keys:
             raise RunError(
                 f"{folder}: the adapter holds weights this model lacks: {mismatch.unexpected_keys[:3]}"
@@ -186,4 +185,6 @@ def _restore_random_state(state: dict[str, Any]) -> None:
 
 
 def _as_tuples(value: Any) -> Any:
-    return tuple(_as_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple(_as_tuples(item) for item in cast("list[Any]", value))

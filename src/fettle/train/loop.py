@@ -148,7 +148,7 @@ class Loop:
     def _fail(self, done: DoneStep) -> Outcome:
         last_good = self.recorder.last_checkpoint
         cure = (
-            f"Restart from {last_good.name} with a tenth of the learning rate ({done.learning_rate / 10:.1e})."
+            f"Restart from {last_good.name} with learning_rate {done.learning_rate / 10:.1e}, a tenth."
             if last_good
             else f"No checkpoint was saved yet: start again with learning_rate {done.learning_rate / 10:.1e}."
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,18 @@ CURE = "Name a hub id such as Qwen/Qwen3-0.6B, or a folder with config.json, wei
 
 def require_train_extra() -> None:
     """Raises MissingExtraError when the libraries of the local backend are not installed."""
-    try:
-        import accelerate  # noqa: F401
-        import peft  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"backend 'local' needs {error.name}. Install it with: pip install 'fettle[train]'"
-        ) from error
+    for name in ("torch", "transformers", "peft", "accelerate"):
+        if find_spec(name) is None:
+            raise MissingExtraError(
+                f"backend 'local' needs {name}. Install it with: pip install 'fettle[train]'"
+            )
 
 
 def load_tokenizer(model: str) -> Any:
     """The model's own tokenizer. Raises ModelError when there is none to load."""
-    from transformers import AutoTokenizer
-
+    transformers: Any = import_module("transformers")
     try:
-        return AutoTokenizer.from_pretrained(model)
+        return transformers.AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"model: no tokenizer can be loaded from '{model}': {first_line(error)}. {CURE}"
@@ -55,7 +52,7 @@ def load_model(config: Config, device: Any) -> Any:
 
 
 def weights_dtype(config: Config, device: Any) -> Any:
-    """Of the weights in memory: float32 under full fine-tuning, otherwise what is asked for or suits the device."""
+    """Of weights in memory: float32 under full fine-tuning, otherwise as asked for or as suits the device."""
     import torch
 
     if config.lora is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from fettle.errors import ConfigError
@@ -18,11 +19,11 @@ def learning_rate_schedule(
     that curves compare. Raises ConfigError for schedules that need the loss.
     """
     import torch
-    from transformers import get_scheduler
 
+    transformers: Any = import_module("transformers")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     try:
-        scheduler: Any = get_scheduler(
+        scheduler: Any = transformers.get_scheduler(
             name,
             optimizer,
             num_warmup_steps=math.ceil(warmup_ratio * total_steps),

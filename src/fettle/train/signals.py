@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,7 +22,7 @@ class StopRequest:
         return self.reason is not None
 
     @contextmanager
-    def listening(self) -> Iterator[StopRequest]:
+    def listening(self) -> Generator[StopRequest]:
         """Handle SIGINT and SIGTERM inside the block; other threads cannot and do not."""
         if threading.current_thread() is not threading.main_thread():
             yield self
@@ -35,7 +35,7 @@ class StopRequest:
             for number, handler in zip(signals, previous, strict=True):
                 signal.signal(number, handler)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name

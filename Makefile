@@ -1,0 +1,43 @@
+# Everything runs in a local .venv, made once and made again only when pyproject.toml changes.
+PYTHON ?= python3
+# The plain name installs the CPU build where one is at hand; give TORCH=torch for the newest CUDA build.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test test-all lint bench clean
+
+demo: .venv/.demo
+	$(BIN)/fettle demo
+
+test: .venv/.dev lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: .venv/.dev lint
+	$(BIN)/pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.dev
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/logging.py
+
+clean:
+	rm -rf .venv demo
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[train]"
+	touch $@
+
+.venv/.dev: .venv/.demo pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@

@@ -1,0 +1,134 @@
+"""`fettle verdict`: one screen that says what to do, and on what evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fettle.cli.output import console, percent, print_json
+
+if TYPE_CHECKING:
+    from fettle.decide import Verdict
+
+COLOURS = {
+    "stop": "bold yellow",
+    "continue": "bold green",
+    "investigate": "bold red",
+    "insufficient": "bold cyan",
+}
+
+
+@click.command("verdict")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def command(run: Path, as_json: bool) -> None:
+    """Say whether to stop or go on with RUN, which checkpoint to use, and why.
+
+    RUN is a run folder, a metrics.jsonl, a Hugging Face output folder or a trainer_state.json.
+
+    \b
+    Example:
+      fettle verdict runs/<run> --json
+    """
+    print_verdict(run, as_json=as_json)
+
+
+def print_verdict(run: Path, *, as_json: bool) -> None:
+    """Judge a run and print the verdict."""
+    from fettle.api import open_run
+
+    result = open_run(run).verdict()
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _show(result)
+
+
+def _show(result: Verdict) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, lines in _rows(result):
+        grid.add_row(label, Text("\n".join(lines)))
+    grid.add_row("", "")
+    colour = COLOURS[result.action]
+    grid.add_row(Text("ACTION", style=colour), Text(result.recommendation, style=colour))
+    out = console()
+    out.print(Text.assemble((result.name, "bold"), f"  {result.state.replace('_', ' ')}"))
+    out.print(grid)
+
+
+def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
+    evidence = result.evidence
+    rows: list[tuple[str, list[str]]] = []
+    if evidence["judged_eval"]:
+        rows.append(("Fixed eval", [_numbers(evidence["judged_eval"])]))
+    trends = evidence["trend"]
+    rows.append(
+        (
+            "Trend",
+            [
+                f"{name} {_standing(trends[key])}: {trends[key]['explanation']}"
+                for key, name in (("exact_match", "EM"), ("cross_entropy", "CE"))
+                if trends[key]["evals"]
+            ]
+            or ["not measured"],
+        )
+    )
+    if evidence["choice"]:
+        rows.append(("Best", [evidence["choice"]["explanation"]]))
+    if evidence["patterns"]:
+        rows.append(
+            ("Patterns", [_pattern(row, evidence["weakest_pattern"]) for row in evidence["patterns"]])
+        )
+    if evidence["overfitting"]:
+        sign = evidence["overfitting"]
+        rows.append(
+            (
+                "Overfitting",
+                [
+                    f"since step {sign['since_step']}: CE rose {sign['cross_entropy_rise']:.3f} nats "
+                    f"while train loss fell {sign['train_loss_fall']:.3f}"
+                ],
+            )
+        )
+    rows.append(("Why", result.reasons[:1]))
+    if result.warnings:
+        rows.append(("Warnings", result.warnings))
+    if result.not_measured:
+        rows.append(("Not measured", [", ".join(result.not_measured)]))
+    return rows
+
+
+def _standing(trend: dict[str, Any]) -> str:
+    if trend["state"] == "insufficient":
+        return "not tested"
+    since = trend.get("since_step")
+    return trend["state"] + (f" since step {since}" if since is not None else "")
+
+
+def _numbers(numbers: dict[str, Any]) -> str:
+    parts = [f"step {numbers['step']}"]
+    if numbers["exact_match"] is not None:
+        low, high = numbers["exact_match_low"], numbers["exact_match_high"]
+        error = f" ± {50 * (high - low):.1f}" if low is not None and high is not None else ""
+        parts.append(f"EM {percent(numbers['exact_match'])}{error}")
+    if numbers["cross_entropy"] is not None:
+        low, high = numbers["cross_entropy_low"], numbers["cross_entropy_high"]
+        error = f" ± {(high - low) / 2:.3f}" if low is not None and high is not None else ""
+        parts.append(f"CE {numbers['cross_entropy']:.3f}{error}")
+    if numbers["expected_calibration_error"] is not None:
+        parts.append(f"ECE {numbers['expected_calibration_error']:.3f}")
+    if numbers["samples"]:
+        parts.append(f"n = {numbers['samples']}")
+    return "   ".join(parts)
+
+
+def _pattern(row: dict[str, Any], weakest: str | None) -> str:
+    text = str(row["text"])
+    return f"{text[:-1]}, weakest)" if row["pattern"] == weakest and text.endswith(")") else text
