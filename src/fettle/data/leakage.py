@@ -73,12 +73,10 @@ def _near_duplicates(train: Sequence[Example], held_out: Sequence[Example]) -> l
     for j, sketch in enumerate(_sketches(MinHash, held_shingles)):
         if not held_shingles[j]:
             continue
-        candidates: list[int] = sorted(index.query(sketch))
-        match: int | None = next(
-            (i for i in candidates if _jaccard(train_shingles[i], held_shingles[j]) >= NEAR), None
-        )
-        if match is not None:
-            found.append((held_out[j].line, train[match].line))
+        candidates = cast("list[int]", index.query(sketch))
+        twins = [i for i in candidates if _jaccard(train_shingles[i], held_shingles[j]) >= NEAR]
+        if twins:
+            found.append((held_out[j].line, train[min(twins)].line))
     return found
 
 
