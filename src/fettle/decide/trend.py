@@ -168,7 +168,10 @@ class _Tests:
         )  # fmt: skip
 
     def plateau(self) -> Trend | None:
-        """No improvement of `margin` a window, over windows that double until one can tell."""
+        """No improvement of `margin` a window, by the shortest stretch of evals that can tell.
+
+        Longer ones see smaller slopes, and pay for being more tries (Bonferroni).
+        """
         lengths = self._plateau_windows()
         for length in lengths:
             change, error = self._fitted(length)
@@ -234,7 +237,7 @@ class _Tests:
         length = self.window
         while length < len(self.means):
             lengths.append(length)
-            length *= 2
+            length = round(length * math.sqrt(2))
         return [*lengths, len(self.means)]
 
     def _level(self, least: int) -> int:
