@@ -111,7 +111,7 @@ def test_the_other_policies_drop_or_refuse() -> None:
 
 
 def test_kept_names_the_example_of_each_sequence() -> None:
-    encoder = ChatEncoder(tokenizer_with(CHATML), max_seq_length=150, too_long="drop")
+    encoder = ChatEncoder(tokenizer_with(CHATML), max_seq_length=100, too_long="drop")
     encoded = encoder.encode_all([long_example(), CHAT, long_example(), CHAT])
     assert encoded.kept == [1, 3]
 
