@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: .venv/.demo
 	$(BIN)/fettle demo
@@ -26,6 +26,9 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/logging.py
+
+docs: .venv/.dev
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf .venv demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,7 +80,10 @@ def with_lora(model: Any, config: Config) -> Any:
         use_dora=lora.dora,
     )
     try:
-        return get_peft_model(model, settings)
+        with warnings.catch_warnings():
+            # peft asks the model by a name that Transformers has deprecated; nothing to act on here.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            return get_peft_model(model, settings)
     except ValueError as error:
         raise ModelError(f"lora.target_modules: {first_line(error)}") from error
 

@@ -1,0 +1,79 @@
+"""Writes docs/cli.md and docs/configuration.md from the code; `make docs` runs it, a test compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from click.testing import CliRunner
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from fettle.cli import COMMANDS, cli
+from fettle.config import Config
+
+DOCS = Path(__file__).parent
+
+
+def cli_reference() -> str:
+    """Every command's --help."""
+    parts = ["# Commands\n\nEvery command prints errors you can fix as one line and exits with 1.\n"]
+    for name in ["", *COMMANDS]:
+        arguments = [name, "--help"] if name else ["--help"]
+        shown = CliRunner().invoke(cli, arguments, prog_name="fettle", terminal_width=100).output.rstrip()
+        parts.append(f"## `fettle {name}`".rstrip(" `") + f"`\n\n```text\n{shown}\n```\n")
+    return "\n".join(parts)
+
+
+def configuration_reference() -> str:
+    """Every key with its default and its docstring."""
+    intro = (
+        "# Configuration\n\nOne YAML file. Paths are relative to the folder it lies in; every key can be "
+        "overridden with `--set section.key=value`. An unknown key is an error.\n"
+    )
+    return intro + "".join(_section(title, model) for title, model in _models("", Config))
+
+
+def _models(prefix: str, model: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    found = [(prefix, model)]
+    for name, field in model.model_fields.items():
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            found += _models(f"{prefix}{name}.", inner)
+    return found
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _section(prefix: str, model: type[BaseModel]) -> str:
+    title = f"`{prefix.rstrip('.')}`" if prefix else "Top level"
+    rows = ["", f"## {title}", "", "| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            default = "required"
+        elif _model_in(field.annotation) is not None:
+            default = "see below"
+        else:
+            value = field.get_default(call_default_factory=True)
+            default = "" if value is PydanticUndefined else f"`{_yaml(value)}`"
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        rows.append(f"| `{prefix}{name}` | {default} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
+PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}
+
+if __name__ == "__main__":
+    for page, text in PAGES.items():
+        (DOCS / page).write_text(text(), encoding="utf-8")
