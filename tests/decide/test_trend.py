@@ -142,7 +142,7 @@ def test_without_samples_only_a_direction(losses: list[float], direction: str | 
     found = trend(loss_only(losses), "cross_entropy")
     assert (found.state, found.tested, found.p_value, found.interval) == ("insufficient", False, None, None)
     assert found.direction == direction
-    assert "not tested" in found.explanation
+    assert found.text.endswith("without per-sample results to test it)")
 
 
 def test_no_samples_at_the_last_eval_is_not_tested() -> None:

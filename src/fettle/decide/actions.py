@@ -9,7 +9,6 @@ from fettle.decide.evidence import Findings
 from fettle.decide.trend import SMALLEST_EVALS, Trend
 
 Action = Literal["stop", "continue", "investigate", "insufficient"]
-Standing = Literal["improving", "plateau", "regressing", "undecided"]
 
 FINISHED = {"completed", "early_stopped", "interrupted", "crashed", "failed"}
 
@@ -24,7 +23,7 @@ class Ruling:
 
 def rule(findings: Findings) -> Ruling:
     """Stop, continue, investigate, or insufficient evidence."""
-    return (
+    ruling = (
         _went_wrong(findings)
         or _too_few(findings)
         or _early_stopped(findings)
@@ -32,13 +31,13 @@ def rule(findings: Findings) -> Ruling:
         or _by_cross_entropy(findings)
         or _undecided(findings)
     )
+    if ruling.action in ("stop", "continue") and not _tested(findings):
+        return Ruling(ruling.action, f"{ruling.reason} (Read from the numbers, not tested.)")
+    return ruling
 
 
-def standing(trend: Trend) -> Standing:
-    """A trend's state, or its untested direction where nothing could be tested."""
-    if trend.state == "insufficient":
-        return trend.direction or "undecided"
-    return trend.state
+def _tested(findings: Findings) -> bool:
+    return findings.exact_match.tested or findings.cross_entropy.tested
 
 
 def _went_wrong(findings: Findings) -> Ruling | None:
@@ -109,7 +108,7 @@ def _by_exact_match(findings: Findings) -> Ruling | None:
     """Exact match decides; cross-entropy has a say only where exact match has levelled off."""
     if not findings.exact_match_tells:
         return None
-    exact, cross = standing(findings.exact_match), standing(findings.cross_entropy)
+    exact, cross = findings.exact_match.standing, findings.cross_entropy.standing
     if exact == "regressing" and cross == "improving":
         return Ruling(
             "investigate",
@@ -128,7 +127,7 @@ def _by_exact_match(findings: Findings) -> Ruling | None:
 
 
 def _by_cross_entropy(findings: Findings) -> Ruling | None:
-    cross = standing(findings.cross_entropy)
+    cross = findings.cross_entropy.standing
     unsure = " Exact match is too noisy to say more." if findings.exact_match_tells else ""
     if cross == "regressing":
         cause = ": the model overfits" if findings.overfitting else ""

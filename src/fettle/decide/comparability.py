@@ -50,14 +50,15 @@ def loss_comparability(train: Columns, evals: Sequence[FixedEval]) -> Comparabil
     if len(ratios) == 0:
         return Comparability(None, None, None, "train and eval loss were not logged together")
     late = _late(ratios)
-    if min(ratios) <= SUSPICIOUS_RATIO:
+    recent = ratios[-max(2, len(ratios) // 2) :]
+    # Early on the lower log row may come from well after the eval; a sum never falls below its mean.
+    if min(recent) <= SUSPICIOUS_RATIO or min(ratios) <= 1.0:
         return Comparability(True, late, None, "train and eval loss are on one scale")
     if len(ratios) < 2:
         explanation = f"train loss is {late:.1f} times eval loss at the only eval: too little to tell why"
         return Comparability(None, late, None, explanation)
-    recent = ratios[-3:]
     if late is None or max(recent) / min(recent) > CONSTANT_WITHIN:
-        explanation = "train loss is more than 3 times eval loss at every eval, by no steady factor"
+        explanation = "train loss stays more than 3 times above eval loss, by no steady factor"
         return Comparability(None, late, None, explanation)
     factor = _factor(late)
     cause = f"as if summed over {factor} gradient accumulation steps" if factor else "by a steady factor"
@@ -71,17 +72,16 @@ def loss_comparability(train: Columns, evals: Sequence[FixedEval]) -> Comparabil
 def train_loss_at(train: Columns, step: int, evals: Sequence[FixedEval] = ()) -> float | None:
     """Mean train loss logged since the eval before `step`, up to `step`, weighted by tokens if known.
 
-    One log window is noisy against a whole evaluation set, so all since the last eval count.
+    One log window is noisy against a whole evaluation set, so all since the last eval count; the
+    last row alone where nothing was logged since, or no evals are given.
     """
     steps, loss = _rows(train)
     before = max((e.step for e in evals if e.step < step), default=None)
     inside = steps <= step
-    if before is not None and bool((inside & (steps > before)).any()):
-        inside &= steps > before
-    elif bool(inside.any()):
-        inside &= steps >= steps[inside].max()
     if not inside.any():
         return None
+    since = inside & (steps > (before if before is not None else 0))
+    inside = since if evals and since.any() else inside & (steps >= steps[inside].max())
     tokens = train.get("completion_tokens")
     if tokens is None:
         return float(loss[inside].mean())

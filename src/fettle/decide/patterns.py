@@ -41,7 +41,7 @@ class PatternResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {**asdict(self), "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)

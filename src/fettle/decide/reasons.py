@@ -8,7 +8,6 @@ import numpy as np
 
 from fettle.decide.actions import Ruling
 from fettle.decide.evidence import Findings
-from fettle.decide.trend import Trend
 from fettle.runs.records import FixedEval
 
 
@@ -18,7 +17,7 @@ def reasons(findings: Findings, ruling: Ruling) -> list[str]:
     if findings.judged is not None:
         lines.append(numbers_line(findings.judged) + ".")
     lines += [
-        _trend_line(trend, name)
+        f"{name} {trend.text}."
         for trend, name in (
             (findings.exact_match, "Exact match"),
             (findings.cross_entropy, "Cross-entropy"),
@@ -62,12 +61,6 @@ def patterns_line(findings: Findings) -> str:
             text = f"{text[:-1]}, weakest)"
         texts.append(text)
     return "Patterns: " + ", ".join(texts)
-
-
-def _trend_line(trend: Trend, name: str) -> str:
-    if trend.state == "insufficient":
-        return f"{name}: {trend.explanation}."
-    return f"{name} {trend.state}: {trend.explanation}."
 
 
 def not_measured(findings: Findings) -> list[str]:
@@ -117,6 +110,8 @@ def warnings(findings: Findings) -> list[str]:
         lines.append(f"The best eval, step {findings.choice.unsaved_best_step}, has no checkpoint on disk.")
     if findings.run.state in ("crashed", "interrupted"):
         lines.append(f"The run is {findings.run.state}: it did not reach its end.")
+    if findings.exact_match.state == "improving" and findings.cross_entropy.state == "regressing":
+        lines.append("Cross-entropy rises while exact match improves: wrong answers are held more firmly.")
     lines += _calibration(findings.judged)
     lines += [
         _sentence(str(a.get("message")))

@@ -46,9 +46,27 @@ class Trend:
     """Direction of the numbers where they could not be tested."""
     samples: int | None = None
 
+    @property
+    def standing(self) -> Literal["improving", "plateau", "regressing", "undecided"]:
+        """The state, or the untested direction where nothing could be tested."""
+        if self.state == "insufficient":
+            return self.direction or "undecided"
+        return self.state
+
+    @property
+    def text(self) -> str:
+        """`plateau since step 14000 (5 evals, paired p = 0.43; ...)`."""
+        since = f" since step {self.since_step}" if self.since_step is not None else ""
+        if self.evals == 0:
+            return self.explanation
+        if self.state == "insufficient" and not self.tested:
+            seen = f"{self.direction} by the numbers{since}" if self.direction else "not tested"
+            return f"{seen} ({self.explanation})"
+        return f"{self.standing}{since} ({self.explanation})"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        fields = asdict(self)
+        fields = {**asdict(self), "standing": self.standing, "text": self.text}
         fields["interval"] = list(self.interval) if self.interval else None
         return fields
 
@@ -132,11 +150,11 @@ class _Tests:
         if p_value > self.alpha:
             return None
         low, high = self._interval(change, error, self._z(self.alpha / max(1, 2 * len(z_J))))
-        word = f"{self._size(abs(change))} {'below' if self.sign > 0 else 'above'} its best at step"
+        side = "below" if self.sign > 0 else "above"
         return self._trend(
             "regressing", self.path.steps[best], p_value, change, (low, high), len(self.means),
-            f"{word} {self.path.steps[best]} ({len(self.means)} evals, {_p(p_value)}, "
-            "corrected for picking the best and for every look)",
+            f"{self._size(abs(change))} {side} its best of {len(self.means)} evals, {_p(p_value)} "
+            "corrected for picking the best and for every look",
         )  # fmt: skip
 
     def _max_t_p(self, z: float, marginal: float) -> float:
@@ -159,12 +177,11 @@ class _Tests:
         if p_value > self.alpha or self.sign * change <= 0:
             return None
         since = self.path.steps[-length]
-        moved = self._size(abs(change))
+        moved = f"{'up' if self.sign > 0 else 'down'} {self._size(abs(change))}"
         interval = self._interval(change, error, self._z(self.alpha / 2))
         return self._trend(
             "improving", since, p_value, change, interval, length,
-            f"{'up' if self.sign > 0 else 'down'} {moved} since step {since} "
-            f"({length} evals, paired {_p(p_value)}, corrected for every look)",
+            f"{moved} over {length} evals, paired {_p(p_value)} corrected for every look",
         )  # fmt: skip
 
     def plateau(self) -> Trend | None:
@@ -187,8 +204,8 @@ class _Tests:
             since = self.path.steps[-evals]
             return self._trend(
                 "plateau", since, p_value, change * per_window, (low, high), evals,
-                f"level since step {since} ({evals} evals, paired {_p(p_value)}; an improvement of "
-                f"{self._size(self.margin)} per {min(self.window, length)} evals is ruled out)",
+                f"{evals} evals, paired {_p(p_value)}; an improvement of {self._size(self.margin)} "
+                f"per {min(self.window, length)} evals is ruled out",
             )  # fmt: skip
         return None
 
@@ -310,7 +327,7 @@ def _untested(evals: Sequence[FixedEval], metric: Metric, window: int, margin: f
     seen = untested_direction(values, higher_is_better=metric == "exact_match", window=window, margin=margin)
     return Trend(
         metric, "insufficient", seen.since_step, None, seen.effect, None, seen.evals,
-        f"{seen.explanation} (not tested: no per-sample results)", tested=False, direction=seen.direction,
+        f"{seen.explanation}, without per-sample results to test it", tested=False, direction=seen.direction,
     )  # fmt: skip
 
 

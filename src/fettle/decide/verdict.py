@@ -81,7 +81,8 @@ def _recommendation(findings: Findings, action: Action) -> str:
         first = "Go on training." if findings.run.state == "running" else "Train longer."
         first += f" So far the best is {checkpoint}." if checkpoint else ""
     elif action == "investigate":
-        first = "Find out what happened before training on."
+        advice = [str(a["recommendation"]) for a in findings.critical if a.get("recommendation")]
+        first = advice[-1] if advice else "Find out what happened before training on."
         first += f" The last good choice is {checkpoint}." if checkpoint else ""
     else:
         first = _missing_evidence(findings)
