@@ -138,9 +138,16 @@ class RunReader:
             evals = {e.step: e.cross_entropy for e in self.evals(per_sample=False)}
             return output_checkpoints(self.path, evals) if self.path.is_dir() else self._logged_checkpoints()
         on_disk = [_from_info(path) for _, path in list_checkpoints(self._folder.checkpoints_path)]
+        on_disk += self._adopted_checkpoints()
         steps = {checkpoint.step for checkpoint in on_disk}
         gone = [c for c in self._logged_checkpoints() if c.step not in steps]
         return sorted(on_disk + gone, key=lambda c: c.step)
+
+    def _adopted_checkpoints(self) -> list[Checkpoint]:
+        """Those that another trainer wrote outside the run folder, where the log says they are."""
+        paths = (str(record.get("path") or "") for record in self._table.records("checkpoint"))
+        outside = [self.path / path for path in paths if path.startswith("..")]
+        return [_from_info(path) for path in outside if (path / INFO).is_file()]
 
     def _logged_checkpoints(self) -> list[Checkpoint]:
         return [_from_record(record, None) for record in self._table.records("checkpoint")]

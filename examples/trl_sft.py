@@ -1,0 +1,54 @@
+"""Fine-tune with TRL's SFTTrainer; fettle watches, stops and decides by one line.
+
+    python examples/trl_sft.py Qwen/Qwen3-0.6B train.jsonl valid.jsonl --output-dir out
+    fettle verdict out/fettle
+
+Both files hold one chat a line: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from datasets import load_dataset
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+
+from fettle import FettleCallback
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("train")
+    parser.add_argument("valid")
+    parser.add_argument("--output-dir", default="out")
+    parser.add_argument("--max-steps", type=int, default=-1)
+    parser.add_argument("--save-steps", type=int, default=50)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    arguments = parser.parse_args()
+
+    trainer = SFTTrainer(
+        model=arguments.model,
+        train_dataset=load_dataset("json", data_files=arguments.train, split="train"),
+        args=SFTConfig(
+            output_dir=arguments.output_dir,
+            max_steps=arguments.max_steps,
+            learning_rate=arguments.learning_rate,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=4,
+            save_steps=arguments.save_steps,
+            logging_steps=10,
+            assistant_only_loss=True,
+            report_to="none",
+        ),
+        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.add_callback(FettleCallback(fixed_eval=arguments.valid))
+    trainer.train()
+
+
+if __name__ == "__main__":
+    main()
