@@ -34,7 +34,7 @@ def evals_of(
         fixed_eval(
             100 * (k + 1),
             base + (loss[k] if loss else 0) + rng.normal(0, 0.02, N),
-            None if match is None else (ease < match[k]) ^ (rng.random(N) < 0.003),
+            None if match is None else (ease < match[k]) ^ (rng.random(N) < 0.001),
             pattern=pattern,
         )
         for k in range(count)
@@ -284,10 +284,8 @@ def test_patterns_weakest_too_few_and_next_data() -> None:
     result = judge(level, "running", metadata=metadata)
     assert result.action == "stop"
     assert result.evidence["weakest_pattern"] == "reasoning"
-    line = next(r for r in result.reasons if r.startswith("Patterns"))
-    assert (
-        line
-        == "Patterns: reasoning 67 % EM (n = 214, weakest), factual 100 % EM (n = 779), rare: too few (n = 7)."
+    assert result.reasons[-1] == (
+        "Patterns: reasoning 67 % EM (n = 214, weakest), factual 100 % EM (n = 779), rare: too few (n = 7)."
     )
     assert result.recommendation.endswith(
         "Next run: add 'reasoning' examples (now 3.0 % of the training data)."
