@@ -45,7 +45,7 @@ class TrainingConfig(Strict):
     max_seq_length: int = Field(default=2048, ge=2)
     """Tokens of an example; data.too_long says what becomes of longer ones."""
     log_interval_steps: int = Field(default=10, ge=1)
-    """Steps between two train records."""
+    """Steps between two lines of the log; metrics.jsonl holds every step."""
     checkpoint_interval_steps: int = Field(default=250, ge=1)
     """Steps between two checkpoints."""
     eval_interval_steps: int = Field(default=250, ge=1)
