@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,6 +291,7 @@ def _save(figure: Figure, output: Path, dpi: int) -> Path:
         figure.savefig(aside, dpi=dpi, format="png", facecolor="white")
         aside.replace(output)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise RunError(f"{output}: the plot cannot be written ({error.strerror or error})") from error
     return output
