@@ -1,14 +1,17 @@
 """The teacher-forced engine: model and sequences in, per-token and per-sample results out."""
 
-from fettle.scoring.engine import completion_loss, noise_floor, score
+from fettle.scoring.engine import completion_loss, score
 from fettle.scoring.head import LMHead, locate_head
 from fettle.scoring.loss import fused_cross_entropy
-from fettle.scoring.scores import Scores
+from fettle.scoring.noise import NoiseFloor, noise_floor
+from fettle.scoring.scores import Scores, concatenate
 
 __all__ = [
     "LMHead",
+    "NoiseFloor",
     "Scores",
     "completion_loss",
+    "concatenate",
     "fused_cross_entropy",
     "locate_head",
     "noise_floor",

@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from collections.abc import Sequence as Collection
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from loguru import logger
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fettle.data.sequence import Sequence
-from fettle.errors import DataError
-from fettle.scoring.head import TokenStatistics, locate_head, logit_statistics, token_statistics, unwrapped
-from fettle.scoring.layout import Group, share_prefixes
+from fettle.errors import DataError, ModelError
+from fettle.scoring.attention import KeyValue
+from fettle.scoring.budget import default_batch_tokens
+from fettle.scoring.decoder import device_of, undisturbed, unwrapped
+from fettle.scoring.forward import (
+    hidden_states,
+    hidden_statistics,
+    lay_out,
+    model_logits,
+    model_statistics,
+    module_logits,
+    vocabulary,
+)
+from fettle.scoring.head import locate_head
 from fettle.scoring.loss import fused_cross_entropy
-from fettle.scoring.route import Route, choose_route, device_of, hidden_states, lay_out, plain_logits
-from fettle.scoring.scores import Scores, collect
+from fettle.scoring.plan import (
+    Piece,
+    by_length,
+    count_tokens,
+    length_regimes,
+    needed_tokens,
+    share_saved,
+    shared_pieces,
+    take,
+    whole_pieces,
+)
+from fettle.scoring.route import LayoutName, choose_route
+from fettle.scoring.scores import Scores, collect, token_positions
+from fettle.scoring.statistics import TokenStatistics, joined
 
-CPU_SCRATCH_BYTES = 40 << 20
-GPU_BATCH_TOKENS = 16_384
+# Hidden states wait until the head has enough rows to run at full rate; float32 bytes.
+PENDING_BYTES = 8 << 20
+
+# On a GPU padding is cheaper than packing, until packing leaves out this share of the tokens.
+WORTH_PACKING = 0.3
 
 
 def score(
@@ -32,211 +60,178 @@ def score(
 ) -> Scores:
     """Score completions by teacher forcing; results are in the order of the input.
 
-    `model` is a causal LM of Transformers, or a PeftModel around one. `batch_tokens`
-    bounds the tokens of one forward pass; by default it follows from the model's size.
-    Products of the head and their sums are float32, sums over tokens float64. Train
-    mode and random state are left as they were. Raises DataError for a sequence
-    longer than the model's context or a token id outside its vocabulary.
+    `model` is a causal LM of Transformers, or a PeftModel around one, in any
+    precision. `batch_tokens` bounds the tokens of one forward pass, padding
+    counted; by default it follows from the model's size. Products of the head and
+    their sums are float32, sums over tokens float64. Prompts that begin alike run
+    once. The mode of every module and all random state are left as they were.
+
+    Raises DataError for a sequence longer than the model's context or a token id
+    outside its vocabulary, ModelError where one sequence alone exceeds the memory.
     """
     sequences = list(sequences)
     _check(model, sequences)
     offsets = np.concatenate([[0], np.cumsum([s.completion_tokens for s in sequences], dtype=np.int64)])
-    total = int(offsets[-1])
-    columns = (np.zeros(total), np.zeros(total, dtype=np.int64), np.zeros(total), np.zeros(total))
-    targets = np.zeros(total, dtype=np.int64)
-    for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
-        targets[start:stop] = sequence.input_ids[sequence.loss_mask]
-    with _undisturbed(model):
-        route = choose_route(model)
-        batches = plan_batches(sequences, route, batch_tokens or default_batch_tokens(model))
-        for batch in _tracked(batches, sequences, enabled=progress):
-            for groups, statistics in _score_batch(model, sequences, batch, route):
-                _store(columns, offsets, groups, statistics)
-    return collect(offsets, targets, *columns)
+    with undisturbed(model):
+        passes = _Passes(model, sequences, batch_tokens)
+        with _progress(passes.total_tokens, enabled=progress) as advance:
+            for tokens in passes.run():
+                advance(tokens)
+        order, statistics = passes.results()
+    at_T = token_positions(offsets, order)
+    columns: list[Any] = [np.zeros(int(offsets[-1]), dtype=column.dtype) for column in statistics]
+    for column, values in zip(columns, statistics, strict=True):
+        column[at_T] = values
+    targets = [sequence.input_ids[sequence.loss_mask] for sequence in sequences]
+    empty = np.zeros(0, dtype=np.int64)
+    return collect(np.concatenate([empty, *targets]), offsets, *columns)
 
 
 def completion_loss(model: Any, sequences: Collection[Sequence]) -> Tensor:
     """Summed cross-entropy of the completion tokens in nats, differentiable; the head runs there only."""
-    route = choose_route(model)
-    groups = [Group((i,)) for i in range(len(sequences))]
-    layout = lay_out(list(sequences), groups, route, device_of(model))
-    head = locate_head(model) if route.tiled_head else None
-    if head is None:
-        logits_PV = plain_logits(model, layout)
-        return torch.nn.functional.cross_entropy(logits_PV.float(), layout.targets_P, reduction="sum")
-    return fused_cross_entropy(hidden_states(model, layout), head, layout.targets_P)
-
-
-def default_batch_tokens(model: Any) -> int:
-    """Tokens of one forward pass: what fits a fixed scratch on a CPU, a fixed number on a GPU."""
-    if device_of(model).type != "cpu":
-        return GPU_BATCH_TOKENS
-    config: Any = unwrapped(model).config.get_text_config()
-    hidden = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
-    # Live at once in a layer: residual, norm, q, k, v, attention (about 8 hidden) and the gated MLP.
-    per_token = 4 * (8 * hidden + 3 * inner)
-    return int(np.clip(CPU_SCRATCH_BYTES // per_token, 512, 4096))
-
-
-def plan_batches(sequences: Collection[Sequence], route: Route, budget: int) -> list[list[Group]]:
-    """Groups of sequences that fill forward passes up to `budget` tokens, longest first.
-
-    A padded pass counts its padding; a packed one counts a shared prefix once.
-    """
-    scored = [i for i, s in enumerate(sequences) if s.loss_mask.any()]
-    if route.layout == "padded":
-        by_length = sorted(scored, key=lambda i: -len(sequences[i]))
-        return _fill([Group((i,)) for i in by_length], lambda batch: len(batch), sequences, budget)
-    shared = share_prefixes([sequences[i] for i in scored])
-    pieces: list[Group] = []
-    for group in shared:
-        members = [scored[i] for i in group.members]
-        pieces += _cut(Group(tuple(members), group.shared), sequences, budget)
-    pieces.sort(key=lambda group: -_tokens(group, sequences))
-    return _fill(pieces, None, sequences, budget)
-
-
-def _fill(groups: list[Group], rows: Any, sequences: Collection[Sequence], budget: int) -> list[list[Group]]:
-    batches: list[list[Group]] = []
-    used = 0
-    for group in groups:
-        if rows is not None and batches:
-            # Longest first: the first row of a batch is its width.
-            used = (rows(batches[-1]) + 1) * len(sequences[batches[-1][0].members[0]])
-        else:
-            used += _tokens(group, sequences)
-        if not batches or used > budget:
-            batches.append([])
-            used = _tokens(group, sequences)
-        batches[-1].append(group)
-    return batches
-
-
-def _tokens(group: Group, sequences: Collection[Sequence]) -> int:
-    return group.shared + sum(len(sequences[i]) - group.shared for i in group.members)
-
-
-def _cut(group: Group, sequences: Collection[Sequence], budget: int) -> Iterator[Group]:
-    """A group as pieces within the budget, each with the shared prefix once."""
-    members: list[int] = []
-    used = group.shared
-    for i in sorted(group.members, key=lambda i: -len(sequences[i])):
-        own = len(sequences[i]) - group.shared
-        if members and used + own > budget:
-            yield Group(tuple(members), group.shared if len(members) > 1 else 0)
-            members, used = [], group.shared
-        members.append(i)
-        used += own
-    if members:
-        yield Group(tuple(members), group.shared if len(members) > 1 else 0)
-
-
-def _score_batch(
-    model: Any, sequences: list[Sequence], groups: list[Group], route: Route
-) -> Iterator[tuple[list[Group], TokenStatistics]]:
-    """One forward pass; out of memory splits the batch and goes on with its halves."""
-    try:
-        layout = lay_out(sequences, groups, route, device_of(model))
-        head = locate_head(model) if route.tiled_head else None
-        if head is None:
-            statistics = logit_statistics(plain_logits(model, layout), layout.targets_P)
-        else:
-            statistics = token_statistics(hidden_states(model, layout), head, layout.targets_P)
-    except torch.OutOfMemoryError:
-        halves = _halves(groups)
-        if halves is None:
-            raise
+    # Checkpointed layers run again in the backward pass, when the packing is gone.
+    route = choose_route(model, ("padded",) if _recomputes(model) else _layouts(model, 0.0))
+    scored = [i for i, sequence in enumerate(sequences) if sequence.loss_mask.any()]
+    layout = lay_out(model, sequences, whole_pieces(sequences, scored), route)
+    if route.head in ("kept", "full"):
+        logits_PV = model_logits(model, layout, route)
     else:
-        yield groups, statistics
-        return
-    torch.cuda.empty_cache()
-    for half in halves:
-        yield from _score_batch(model, sequences, half, route)
+        hidden_PD, _ = hidden_states(model, layout)
+        head = locate_head(model)
+        if route.head == "tiled" and head is not None:
+            return fused_cross_entropy(hidden_PD, head, layout.targets)
+        logits_PV = module_logits(model, hidden_PD)
+    return cross_entropy(logits_PV.float(), layout.targets, reduction="sum")
 
 
-def _halves(groups: list[Group]) -> tuple[list[Group], list[Group]] | None:
-    if len(groups) > 1:
-        middle = len(groups) // 2
-        return groups[:middle], groups[middle:]
-    members, shared = groups[0].members, groups[0].shared
-    if len(members) == 1:
-        return None
-    middle = len(members) // 2
-    return [Group(members[:middle], shared)], [Group(members[middle:], shared)]
+def _layouts(model: Any, saved: float) -> tuple[LayoutName, ...]:
+    """Layouts to try, fastest first, where sharing prefixes saves a share of the tokens.
+
+    A CPU gains most from packing. On a GPU many small attention calls cost more than
+    padding does, until packing leaves out enough.
+    """
+    packs = device_of(model).type == "cpu" or saved >= WORTH_PACKING
+    return ("packed", "padded") if packs else ("padded", "packed")
 
 
-def _store(columns: tuple[Any, ...], offsets: Any, groups: list[Group], statistics: TokenStatistics) -> None:
-    arrays = [column.cpu().numpy() for column in statistics]
-    at = 0
-    for member in (i for group in groups for i in group.members):
-        start, stop = offsets[member], offsets[member + 1]
-        for column, array in zip(columns, arrays, strict=True):
-            column[start:stop] = array[at : at + stop - start]
-        at += stop - start
+def _recomputes(model: Any) -> bool:
+    return bool(model.training and getattr(unwrapped(model), "is_gradient_checkpointing", False))
+
+
+class _Passes:
+    """The forward passes of one scoring: what to run, what waits for the head, what came out."""
+
+    def __init__(self, model: Any, sequences: list[Sequence], batch_tokens: int | None) -> None:
+        self.model = model
+        self.sequences = sequences
+        self.budget = batch_tokens or default_batch_tokens(model)
+        scored = [i for i, sequence in enumerate(sequences) if sequence.loss_mask.any()]
+        lengths = [needed_tokens(sequences[i]) for i in scored]
+        config = unwrapped(model).config.get_text_config()
+        regimes = [[scored[i] for i in regime] for regime in length_regimes(config, lengths)]
+        self.pieces = [shared_pieces(sequences, regime) for regime in regimes]
+        saved = share_saved([piece for pieces in self.pieces for piece in pieces])
+        self.route = choose_route(model, _layouts(model, saved))
+        if self.route.layout != "packed":
+            self.pieces = [by_length(whole_pieces(sequences, regime)) for regime in regimes]
+        self.total_tokens = sum(count_tokens(pieces) for pieces in self.pieces)
+        self.carried: list[KeyValue] = []
+        self.waiting: list[tuple[Tensor, Tensor]] = []
+        self.order: list[int] = []
+        self.done: list[TokenStatistics] = []
+
+    def run(self) -> Iterator[int]:
+        """Run everything; yields the tokens of each pass when it is done."""
+        for pieces in self.pieces:
+            at = 0
+            while at < len(pieces):
+                stop = self._stop(pieces, at)
+                try:
+                    self._run_batch(pieces[at:stop], pieces[stop].reused if stop < len(pieces) else 0)
+                except RuntimeError as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    self._shrink(pieces[at:stop], error)
+                    continue
+                if sum(hidden.numel() * 4 for hidden, _ in self.waiting) >= PENDING_BYTES:
+                    self._apply_head()
+                yield count_tokens(pieces[at:stop])
+                at = stop
+        self._apply_head()
+
+    def _stop(self, pieces: list[Piece], at: int) -> int:
+        if self.route.layout == "single":
+            return at + 1
+        return take(pieces, at, self.budget, padded=self.route.layout == "padded")
+
+    def _shrink(self, batch: list[Piece], error: RuntimeError) -> None:
+        """Smaller passes from here on: half of what did not fit."""
+        if len(batch) == 1:
+            i = batch[0].sequence
+            raise ModelError(
+                f"sequence {i} of {len(self.sequences[i])} tokens does not fit into memory beside the model, "
+                "even by itself. Shorten it, or load the model in half precision."
+            ) from error
+        self.budget = max(1, min(self.budget, count_tokens(batch)) // 2)
+        logger.warning("out of memory: batches are limited to {} tokens from here on", self.budget)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _run_batch(self, batch: list[Piece], keep: int) -> None:
+        layout = lay_out(self.model, self.sequences, batch, self.route, keep)
+        if self.route.head in ("kept", "full"):
+            self.done.append(model_statistics(self.model, layout, self.route))
+        else:
+            hidden_PD, kept = hidden_states(self.model, layout, self.carried or None)
+            self.carried = kept
+            self.waiting.append((hidden_PD, layout.targets))
+        self.order += [piece.sequence for piece in batch]
+
+    def _apply_head(self) -> None:
+        if self.waiting:
+            hidden_PD, targets_P = (torch.cat(column) for column in zip(*self.waiting, strict=True))
+            self.waiting.clear()
+            self.done.append(hidden_statistics(self.model, hidden_PD, targets_P, self.route))
+
+    def results(self) -> tuple[Any, list[Any]]:
+        """Order of the sequences, and their statistics as arrays, token after token."""
+        nothing = TokenStatistics(*(torch.zeros(0, dtype=torch.double) for _ in TokenStatistics._fields))
+        columns = joined(self.done) if self.done else nothing._replace(predicted=nothing.predicted.long())
+        return np.array(self.order, dtype=np.int64), [column.numpy() for column in columns]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
-def _undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and random state are as before after it."""
-    modes = [(module, module.training) for module in model.modules()]
-    cpu_state = torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        torch.set_rng_state(cpu_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
-
-
-def _tracked(
-    batches: list[list[Group]], sequences: list[Sequence], *, enabled: bool
-) -> Iterator[list[Group]]:
+def _progress(total: int, *, enabled: bool) -> Generator[Callable[[int], None]]:
+    """A progress bar on stderr that counts tokens; gives the function that advances it."""
     if not enabled:
-        yield from batches
+        yield lambda tokens: None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("scoring", total=sum(_tokens(g, sequences) for batch in batches for g in batch))
-        for batch in batches:
-            yield batch
-            bar.advance(task, sum(_tokens(group, sequences) for group in batch))
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("tokens"), TimeRemainingColumn())
+    with Progress(TextColumn("scoring"), *columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("scoring", total=total)
+        yield lambda tokens: bar.advance(task, tokens)
 
 
 def _check(model: Any, sequences: list[Sequence]) -> None:
-    base = unwrapped(model)
-    config: Any = base.config.get_text_config()
-    context = getattr(config, "max_position_embeddings", None)
-    vocabulary = base.get_input_embeddings().weight.shape[0]
+    config: Any = unwrapped(model).config.get_text_config()
+    context: Any = getattr(config, "max_position_embeddings", None)
+    known = vocabulary(model)
     for i, sequence in enumerate(sequences):
-        if context is not None and len(sequence) > context:
+        if isinstance(context, int) and len(sequence) > context:
             raise DataError(
                 f"sequence {i} has {len(sequence)} tokens, more than the model's context of {context}. "
                 "Shorten it, or lower training.max_seq_length."
             )
-        if sequence.input_ids.min() < 0 or sequence.input_ids.max() >= vocabulary:
+        low, high = int(sequence.input_ids.min()), int(sequence.input_ids.max())
+        if low < 0 or high >= known:
             raise DataError(
-                f"sequence {i} holds token {int(sequence.input_ids.max())}, outside the model's vocabulary of "
-                f"{vocabulary}. Does the tokenizer belong to this model?"
+                f"sequence {i} holds token {low if low < 0 else high}, outside the model's vocabulary of "
+                f"{known}. Does the tokenizer belong to this model?"
             )
-
-
-def noise_floor(model: Any, sequences: Collection[Sequence]) -> float | None:
-    """Largest difference of a sample's mean cross-entropy between two batchings of the same weights, in nats.
-
-    Differences between checkpoints below it mean nothing. None without tokens.
-    """
-    one = score(model, sequences, batch_tokens=1)
-    many = score(model, sequences)
-    measured = one.tokens > 0
-    if not measured.any():
-        return None
-    difference = np.abs(one.cross_entropy_sum - many.cross_entropy_sum)[measured]
-    return float((difference / one.tokens[measured]).max())

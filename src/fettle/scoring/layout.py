@@ -1,4 +1,4 @@
-"""How sequences lie in one forward pass: packed as a forest, or padded."""
+"""How pieces lie in one forward pass: one after another in a single row, or padded side by side."""
 
 from __future__ import annotations
 
@@ -11,18 +11,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fettle.data.sequence import Sequence
+from fettle.scoring.plan import Piece
 
-# A shared prefix costs a mask and a copy of its keys per child: below this it saves nothing.
-MIN_SHARED_TOKENS = 24
+# Short neighbours with the same context attend in one call under a block mask; above this many
+# rows the mask's quadratic cost outweighs the calls it saves.
+MERGED_ROWS = 128
+
+Span = tuple[int, int]
+"""Keys [start, stop) of a packed pass: those carried over first, then those of its own row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """Tokens [start, stop) of a packed row; they see `parent`'s tokens, then themselves causally."""
+class Block:
+    """Neighbouring rows that attend together: each segment sees the context, then itself causally."""
 
-    start: int
-    stop: int
-    parent: tuple[int, int] | None = None
+    context: tuple[Span, ...]
+    """Keys of the tokens before every segment."""
+    lengths: tuple[int, ...]
+    """Rows of each segment."""
+
+    @property
+    def rows(self) -> int:
+        return sum(self.lengths)
+
+    @property
+    def seen(self) -> int:
+        return sum(stop - start for start, stop in self.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,118 +49,99 @@ class Layout:
     """[B, T]"""
     attention_mask: Tensor | None
     """[B, T], 1 at real tokens; None when packed."""
-    segments: tuple[Segment, ...]
-    """Of a packed row; () when padded."""
-    rows_P: Tensor
+    blocks: tuple[Block, ...]
+    """Of a packed row, in order; () when padded."""
+    keep: tuple[Span, ...]
+    """Keys that the next packed pass reuses."""
+    rows: Tensor
     """Flat positions (b · T + t) whose hidden state predicts a completion token."""
-    targets_P: Tensor
-    """Those completion tokens, in the order of the sequences."""
+    targets: Tensor
+    """Those completion tokens, piece after piece."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Sequences (by index) whose first `shared` tokens are the same; alone, or shared = 0."""
+def pack(
+    sequences: Collection[Sequence], pieces: Collection[Piece], device: torch.device, keep: int = 0
+) -> Layout:
+    """One row without padding.
 
-    members: tuple[int, ...]
-    shared: int = 0
-
-
-def share_prefixes(sequences: Collection[Sequence]) -> list[Group]:
-    """Group sequences so that the forward pass runs common prompt prefixes once.
-
-    Only tokens before the first completion token are shared. Sequences are
-    sorted by their tokens and cut where one more member would save less.
+    The first piece's reused keys are carried over from the pass before. `keep` is how
+    many keys of the last sequence's tokens the next pass reuses.
     """
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i].input_ids.tolist())
-    groups: list[Group] = []
+    carried = pieces[0].reused
+    path: tuple[Span, ...] = ((0, carried),) if carried else ()
+    blocks: list[Block] = []
+    rows: list[NDArray[np.int64]] = []
     at = 0
-    while at < len(order):
-        members, shared, saved = [order[at]], _context(sequences[order[at]]), 0
-        for nxt in order[at + 1 :]:
-            common = min(shared, _common_prefix(sequences[members[-1]], sequences[nxt]))
-            if common < MIN_SHARED_TOKENS or len(members) * common < saved:
-                break
-            members.append(nxt)
-            shared, saved = common, (len(members) - 1) * common
-        groups.append(Group(tuple(members), shared if len(members) > 1 else 0))
-        at += len(members)
-    return groups
-
-
-def _context(sequence: Sequence) -> int:
-    """Tokens before the first completion token; at least one token stays outside a shared prefix."""
-    mask = sequence.loss_mask
-    first = int(mask.argmax()) if mask.any() else len(sequence)
-    return min(first, len(sequence) - 1)
-
-
-def _common_prefix(a: Sequence, b: Sequence) -> int:
-    n = min(_context(a), _context(b))
-    differs = a.input_ids[:n] != b.input_ids[:n]
-    return int(differs.argmax()) if differs.any() else n
-
-
-def packed(sequences: Collection[Sequence], groups: Collection[Group], device: torch.device) -> Layout:
-    """One row without padding; `rows_P` and `targets_P` follow the members of the groups in order."""
-    ids: list[NDArray[np.int64]] = []
-    positions: list[NDArray[np.int64]] = []
-    segments: list[Segment] = []
-    rows: list[NDArray[np.int64]] = []
-    targets: list[NDArray[np.int64]] = []
-    length = 0
-
-    def add(tokens: NDArray[np.int64], first_position: int, parent: tuple[int, int] | None) -> int:
-        nonlocal length
-        start = length
-        ids.append(tokens)
-        positions.append(np.arange(first_position, first_position + tokens.size))
-        length += tokens.size
-        segments.append(Segment(start, length, parent))
-        return start
-
-    for group in groups:
-        shared = group.shared
-        parent = None
-        if shared:
-            trunk = add(sequences[group.members[0]].input_ids[:shared], 0, None)
-            parent = (trunk, trunk + shared)
-        for member in group.members:
-            sequence = sequences[member]
-            start = add(sequence.input_ids[shared:], shared, parent)
-            at = np.flatnonzero(sequence.loss_mask)
-            before = at - 1  # the position that predicts each of them
-            trunk_start = parent[0] if parent else start
-            rows.append(np.where(before < shared, trunk_start + before, start + before - shared))
-            targets.append(sequence.input_ids[at])
+    for piece in pieces:
+        path = _truncated(path, piece.reused)
+        blocks.append(Block(path, (piece.tokens,)))
+        rows.append(_predicting(sequences[piece.sequence]) - piece.reused + at)
+        path = (*path, (carried + at, carried + at + piece.tokens))
+        at += piece.tokens
     return Layout(
-        input_ids=torch.from_numpy(np.concatenate(ids))[None].to(device),
-        position_ids=torch.from_numpy(np.concatenate(positions))[None].to(device),
+        input_ids=_tensor([sequences[p.sequence].input_ids[p.reused : p.stop] for p in pieces], device)[None],
+        position_ids=_tensor([np.arange(p.reused, p.stop) for p in pieces], device)[None],
         attention_mask=None,
-        segments=tuple(segments),
-        rows_P=torch.from_numpy(np.concatenate(rows)).to(device),
-        targets_P=torch.from_numpy(np.concatenate(targets)).to(device),
+        blocks=_merged(blocks),
+        keep=_truncated(path, keep),
+        rows=_tensor(rows, device),
+        targets=_targets(sequences, pieces, device),
     )
 
 
-def padded(sequences: Collection[Sequence], device: torch.device) -> Layout:
-    """One row a sequence, padded on the right; a causal model never sees the padding."""
-    width = max(len(sequence) for sequence in sequences)
-    ids = np.zeros((len(sequences), width), dtype=np.int64)
-    mask = np.zeros((len(sequences), width), dtype=np.int64)
+def pad(sequences: Collection[Sequence], pieces: Collection[Piece], device: torch.device) -> Layout:
+    """One row a piece, padded on the right; a causal model never sees the padding."""
+    width = max(piece.stop for piece in pieces)
+    ids_BT = np.zeros((len(pieces), width), dtype=np.int64)
+    mask_BT = np.zeros((len(pieces), width), dtype=np.int64)
     rows: list[NDArray[np.int64]] = []
-    targets: list[NDArray[np.int64]] = []
-    for b, sequence in enumerate(sequences):
-        n = len(sequence)
-        ids[b, :n], mask[b, :n] = sequence.input_ids, 1
-        at = np.flatnonzero(sequence.loss_mask)
-        rows.append(b * width + at - 1)
-        targets.append(sequence.input_ids[at])
-    positions = np.minimum(np.arange(width), mask.sum(axis=1, keepdims=True) - 1)
+    for b, piece in enumerate(pieces):
+        sequence = sequences[piece.sequence]
+        ids_BT[b, : piece.stop], mask_BT[b, : piece.stop] = sequence.input_ids[: piece.stop], 1
+        rows.append(_predicting(sequence) + b * width)
+    positions_BT = np.minimum(np.arange(width), mask_BT.sum(axis=1, keepdims=True) - 1)
     return Layout(
-        input_ids=torch.from_numpy(ids).to(device),
-        position_ids=torch.from_numpy(positions).to(device),
-        attention_mask=torch.from_numpy(mask).to(device),
-        segments=(),
-        rows_P=torch.from_numpy(np.concatenate(rows)).to(device),
-        targets_P=torch.from_numpy(np.concatenate(targets)).to(device),
+        input_ids=torch.from_numpy(ids_BT).to(device),
+        position_ids=torch.from_numpy(positions_BT).to(device),
+        attention_mask=torch.from_numpy(mask_BT).to(device),
+        blocks=(),
+        keep=(),
+        rows=_tensor(rows, device),
+        targets=_targets(sequences, pieces, device),
     )
+
+
+def _predicting(sequence: Sequence) -> NDArray[np.int64]:
+    """The positions before the completion tokens."""
+    return np.flatnonzero(sequence.loss_mask) - 1
+
+
+def _targets(sequences: Collection[Sequence], pieces: Collection[Piece], device: torch.device) -> Tensor:
+    chosen = [sequences[piece.sequence] for piece in pieces]
+    return _tensor([sequence.input_ids[sequence.loss_mask] for sequence in chosen], device)
+
+
+def _tensor(parts: list[NDArray[np.int64]], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts)).to(device)
+
+
+def _truncated(path: tuple[Span, ...], length: int) -> tuple[Span, ...]:
+    """The first `length` keys of a path."""
+    kept: list[Span] = []
+    for start, stop in path:
+        if length <= 0:
+            break
+        kept.append((start, min(stop, start + length)))
+        length -= stop - start
+    return tuple(kept)
+
+
+def _merged(blocks: Collection[Block]) -> tuple[Block, ...]:
+    merged: list[Block] = []
+    for block in blocks:
+        last = merged[-1] if merged else None
+        if last and last.context == block.context and last.rows + block.rows <= MERGED_ROWS:
+            merged[-1] = Block(last.context, last.lengths + block.lengths)
+        else:
+            merged.append(block)
+    return tuple(merged)

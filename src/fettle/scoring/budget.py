@@ -1,0 +1,38 @@
+"""How many tokens one forward pass may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from fettle.scoring.decoder import device_of, unwrapped
+
+# Activations of one pass on a CPU: what the caches and a margin of memory take well. Larger
+# passes were no faster at hidden sizes from 256 to 1024.
+CPU_SCRATCH_BYTES = 32 << 20
+CPU_TOKENS = (256, 2048)
+GPU_TOKENS = (2048, 65_536)
+
+
+def default_batch_tokens(model: Any) -> int:
+    """Tokens of one forward pass, from the model's width and the memory at hand."""
+    device = device_of(model)
+    per_token = _bytes_per_token(model)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(np.clip(free // 3 // per_token, *GPU_TOKENS))
+    if device.type == "cpu":
+        return int(np.clip(CPU_SCRATCH_BYTES // per_token, *CPU_TOKENS))
+    return GPU_TOKENS[0]
+
+
+def _bytes_per_token(model: Any) -> int:
+    """Activations live at once in a layer: about eight of the hidden width, and the gated MLP."""
+    base = unwrapped(model)
+    config: Any = base.config.get_text_config()
+    hidden = int(config.hidden_size)
+    inner = getattr(config, "intermediate_size", None)
+    inner = int(inner) if isinstance(inner, int) else 4 * hidden
+    return base.dtype.itemsize * (8 * hidden + 3 * inner)
