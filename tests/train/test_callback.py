@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-pytestmark = []
+pytestmark = [
+    # TRL's SFTConfig sets an argument, and PEFT reads a property, that Transformers renamed.
+    pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 transformers: Any = pytest.importorskip("transformers")
 
 from fettle import FettleCallback, Sequence, open_run, score  # noqa: E402
+from fettle.errors import DataError, ModelError  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>"
@@ -155,24 +160,332 @@ def test_monitoring_changes_no_bit_of_the_training(tmp_path: Path, tokenizer: An
 
 
 def test_the_loss_of_an_accumulated_step_is_the_score_of_its_batches(tmp_path: Path, tokenizer: Any) -> None:
-    """Also where micro-batches differ in label tokens, and where the trainer would log a rounded number."""
-    trainer = hf_trainer(tmp_path, tokenizer, max_steps=1, gradient_accumulation_steps=3)
-    before = tiny_model(tokenizer)
+    """Per label token over all micro-batches, though these differ in label tokens."""
+    model = tiny_model(tokenizer, attention_dropout=0.0)
+    trainer = hf_trainer(tmp_path, tokenizer, model=model, max_steps=1, gradient_accumulation_steps=3)
+    before = tiny_model(tokenizer, attention_dropout=0.0)
     trainer.add_callback(FettleCallback())
     trainer.train()
     sequences = [
-        Sequence(ids[keep], labels[keep] != -100)
+        Sequence(ids[:length], labels[:length] != -100)
         for batch in trainer.data_collator.batches[:3]
-        for ids, labels, keep in zip(
-            *(batch[key].numpy() for key in ("input_ids", "labels")),
-            batch["attention_mask"].numpy() == 1,
-            strict=True,
+        for ids, labels, length in zip(
+            batch["input_ids"], batch["labels"], batch["attention_mask"].sum(1), strict=True
         )
-    ]  # fmt: skip
-    # The model trains with dropout in attention; the reference is the same model without.
+    ]
     expected = score(before, sequences)
     [row] = open_run(tmp_path / "out" / "fettle").records("train")
     assert row["completion_tokens"] == expected.tokens.sum()
     assert row["tokens"] == sum(len(s) for s in sequences)
-    assert row["loss"] == pytest.approx(expected.cross_entropy, rel=0.02)
-    assert row["loss"] == row["loss_sum"] / row["completion_tokens"]
+    assert row["loss"] == pytest.approx(expected.cross_entropy, rel=1e-5)
+    assert row["loss_sum"] == pytest.approx(expected.cross_entropy_sum.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("clip_at", [1.0, 1000.0, 0.0])
+def test_gradient_norm_and_learning_rate_are_those_in_force(
+    tmp_path: Path, tokenizer: Any, clip_at: float
+) -> None:
+    """The norm is measured after clipping and told before it, as the trainer logs it."""
+    trainer = hf_trainer(tmp_path, tokenizer, max_grad_norm=clip_at)
+    trainer.add_callback(FettleCallback())
+    trainer.train()
+    rows = open_run(tmp_path / "out" / "fettle").records("train")
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(rows) == len(logs) == 6
+    for row, log in zip(rows, logs, strict=True):
+        assert row["grad_norm"] == pytest.approx(log["grad_norm"], rel=1e-5)
+        assert row["learning_rate"] == pytest.approx(log["learning_rate"], rel=1e-12)
+        assert row["loss"] == pytest.approx(log["loss"], rel=1e-5)
+
+
+class Poison(transformers.TrainerCallback):
+    """Makes weights or gradients NaN in the third step."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model = kwargs["model"]
+        if state.global_step != 2:
+            return
+        if self.what == "weights":
+            model.get_input_embeddings().weight.data.fill_(torch.nan)
+        else:
+            model.model.norm.weight.register_hook(lambda gradient: gradient * torch.nan)
+        self.weights = weights(model)
+
+
+def test_without_the_callback_a_nan_goes_unnoticed(tmp_path: Path, tokenizer: Any) -> None:
+    trainer = hf_trainer(tmp_path, tokenizer)
+    trainer.add_callback(Poison("weights"))
+    trainer.train()
+    last = [entry for entry in trainer.state.log_history if "loss" in entry][-1]
+    assert trainer.state.global_step == 6
+    assert last["loss"] == 0.0
+    assert last["grad_norm"] != last["grad_norm"]
+
+
+@pytest.mark.parametrize("what", ["weights", "gradient"])
+def test_a_nan_stops_within_the_step_and_names_the_last_good_checkpoint(
+    tmp_path: Path, tokenizer: Any, what: str
+) -> None:
+    trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=1)
+    poison = Poison(what)
+    trainer.add_callback(poison)
+    trainer.add_callback(FettleCallback())
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    assert trainer.state.global_step == 3
+    assert run.state() == "failed"
+    [alert] = run.records("alert")
+    assert (alert["severity"], alert["category"], alert["step"]) == ("critical", "nan_loss", 3)
+    assert alert["details"]["last_good_checkpoint"] == "checkpoint-2"
+    assert "checkpoint-2" in alert["recommendation"]
+    assert not (tmp_path / "out" / "checkpoint-3").exists()
+    after = weights(trainer.model)
+    assert all(torch.equal(after[k].nan_to_num(7), v.nan_to_num(7)) for k, v in poison.weights.items())
+    if what == "weights":
+        assert run.records("train")[-1]["loss_nonfinite"] == "nan"
+
+
+def test_training_stops_early_once_each_eval_failed_to_improve(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    trainer = hf_trainer(tmp_path, tokenizer, learning_rate=0.0, max_steps=30)
+    trainer.add_callback(FettleCallback(valid, eval_interval_steps=2, early_stopping_patience=3))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    # Evals at 2, 4 (also the end of an epoch: once), 6, 8; the first sets the mark.
+    assert trainer.state.global_step == 8
+    assert [e.step for e in run.evals()] == [2, 4, 6, 8]
+    assert run.state() == "early_stopped"
+    [stop] = run.records("early_stop")
+    assert (stop["step"], stop["best_step"], stop["evals_without_improvement"]) == (8, 2, 3)
+
+
+def test_the_fixed_eval_is_the_score_of_the_saved_weights(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    from fettle.data import ChatEncoder, read_examples
+
+    trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2, max_steps=4)
+    trainer.add_callback(FettleCallback(valid))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    assert [e.step for e in run.evals()] == [2, 4]
+    sequences = ChatEncoder(tokenizer).encode_all(read_examples(valid)).sequences
+    for found, checkpoint in zip(run.evals(), run.checkpoints(), strict=True):
+        assert checkpoint.path is not None
+        assert checkpoint.path.resolve() == (tmp_path / "out" / f"checkpoint-{found.step}").resolve()
+        saved = transformers.Qwen3ForCausalLM.from_pretrained(checkpoint.path)
+        expected = score(saved, sequences)
+        assert found.cross_entropy == pytest.approx(expected.cross_entropy, rel=1e-6)
+        assert found.tokens == expected.tokens.sum()
+        train = run.columns("train")
+        window = (train["step"] > found.step - 2) & (train["step"] <= found.step)
+        mean = train["loss_sum"][window].sum() / train["completion_tokens"][window].sum()
+        info = json.loads((checkpoint.path / "fettle.json").read_text())
+        assert info["inputs"]["train_loss"] == pytest.approx(mean)
+        assert info["score"] == pytest.approx(sum(info["components"].values()))
+        assert checkpoint.score == info["score"]
+
+
+class Worsen(transformers.TrainerCallback):
+    """After step 2 the weights drift away: the best stays at step 2."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= 2:
+            kwargs["model"].model.norm.weight.data.mul_(-3.0 if state.global_step == 2 else 1.5)
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps"])
+def test_the_best_is_saved_and_outlives_rotation(
+    tmp_path: Path, tokenizer: Any, valid: Path, strategy: str
+) -> None:
+    saving: dict[str, Any] = {"save_strategy": strategy, "save_steps": 3, "save_total_limit": 2}
+    trainer = hf_trainer(tmp_path, tokenizer, max_steps=12, learning_rate=1e-6, **saving)
+    trainer.add_callback(Worsen())
+    trainer.add_callback(FettleCallback(valid, eval_interval_steps=2, early_stopping_patience=0))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    best = min(run.evals(), key=lambda e: e.cross_entropy or 0.0)
+    assert best.step == 2
+    assert (tmp_path / "out" / "checkpoint-2" / "model.safetensors").is_file()
+    on_disk = {c.step for c in run.checkpoints() if c.path is not None}
+    assert on_disk == ({2, 12} if strategy == "steps" else {2})
+
+
+@pytest.mark.parametrize("by_trainer", [False, True])
+def test_a_resumed_run_goes_on_with_its_counters(
+    tmp_path: Path, tokenizer: Any, valid: Path, by_trainer: bool
+) -> None:
+    def trained(folder: str, resume: str | None = None, **changes: Any) -> Any:
+        settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3, "max_steps": 9, **changes}
+        settings["restore_callback_states_from_checkpoint"] = by_trainer
+        trainer = hf_trainer(tmp_path / folder, tokenizer, **settings)
+        trainer.add_callback(FettleCallback(valid, eval_interval_steps=3, early_stopping_threshold=9.0))
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = trained("whole")
+    trained("cut")
+    cut = trained("cut", resume=str(tmp_path / "cut" / "out" / "checkpoint-3"))
+    expected, run = (open_run(tmp_path / folder / "out" / "fettle") for folder in ("whole", "cut"))
+    assert [r["step"] for r in run.records("resume")] == [3]
+    assert run.columns("train")["step"].tolist() == list(range(1, 10))
+    assert run.state() == "completed"
+    mine, theirs = weights(cut.model), weights(whole.model)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    for step in (6, 9):
+        was, now = (
+            json.loads((r.path.parent / f"checkpoint-{step}" / "fettle.json").read_text())
+            for r in (expected, run)
+        )
+        assert now["state"] == was["state"]
+        assert now["state"]["early_stopping"]["evals_without_improvement"] > 0
+
+
+def test_a_checkpoint_from_before_the_callback_can_be_resumed(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2, max_steps=4).train()
+    trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2, max_steps=6)
+    trainer.add_callback(FettleCallback(valid))
+    trainer.train(resume_from_checkpoint=True)
+    run = open_run(tmp_path / "out" / "fettle")
+    assert run.columns("train")["step"].tolist() == [5, 6]
+    assert [e.step for e in run.evals()] == [6]
+
+
+def test_starting_over_in_the_same_folder_supersedes_the_earlier_rows(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    for steps in (5, 2):
+        trainer = hf_trainer(tmp_path, tokenizer, max_steps=steps)
+        trainer.add_callback(FettleCallback(valid, keep_best=False))
+        trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    assert run.columns("train")["step"].tolist() == [1, 2]
+    assert [e.step for e in run.evals()] == [2]
+
+
+def test_a_run_that_raised_does_not_stand_in_its_own_way(tmp_path: Path, tokenizer: Any) -> None:
+    class Interrupt(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    first = hf_trainer(tmp_path, tokenizer)
+    first.add_callback(FettleCallback())
+    first.add_callback(Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    again = hf_trainer(tmp_path, tokenizer, max_steps=2)
+    again.add_callback(FettleCallback())
+    again.train()
+    assert open_run(tmp_path / "out" / "fettle").state() == "completed"
+
+
+def test_a_full_disk_stops_nothing(
+    tmp_path: Path, tokenizer: Any, valid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fettle.train.adopting_recorder.replace_file", full)
+    monkeypatch.setattr("fettle.train.recorder.save_samples", full)
+    trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2)
+    trainer.add_callback(FettleCallback(valid))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    assert trainer.state.global_step == 6
+    assert {a["category"] for a in run.records("alert")} == {"disk"}
+    assert "No space left on device" in run.records("alert")[0]["message"]
+
+
+def test_what_cannot_work_is_refused_before_the_first_step(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    trainer = hf_trainer(tmp_path, tokenizer)
+    trainer.processing_class = trainer.callback_handler.processing_class = None
+    trainer.add_callback(FettleCallback(valid))
+    with pytest.raises(ModelError, match="processing_class"):
+        trainer.train()
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(valid.read_text() + "{\n")
+    trainer = hf_trainer(tmp_path, tokenizer)
+    trainer.add_callback(FettleCallback(broken))
+    with pytest.raises(DataError, match=r"broken\.jsonl:13"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    assert not trainer.model._forward_hooks
+
+
+def test_a_batch_without_a_label_is_said_and_not_a_loss_of_zero(tmp_path: Path, tokenizer: Any) -> None:
+    class Own(transformers.Trainer):
+        """As TRL does: a batch without labels counts as zero."""
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+            return super().compute_loss(model, inputs, *args, **options).nan_to_num(0.0)
+
+    rows = [{**row, "labels": [-100] * len(row["labels"])} for row in encoded(tokenizer, 8)]
+    built = hf_trainer(tmp_path, tokenizer, rows=Rows(rows), max_steps=2)
+    trainer = Own(
+        model=built.model, args=built.args, train_dataset=built.train_dataset,
+        data_collator=built.data_collator,
+    )  # fmt: skip
+    trainer.add_callback(FettleCallback())
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    assert [a["category"] for a in run.records("alert")] == ["no_label_tokens"]
+    assert all(row["loss"] is None for row in run.records("train"))
+
+
+def test_train_loss_on_prompts_is_not_compared_with_eval_loss_on_completions(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    rows = [{**row, "labels": row["input_ids"]} for row in encoded(tokenizer, 16)]
+    trainer = hf_trainer(tmp_path, tokenizer, rows=Rows(rows), max_steps=4)
+    trainer.add_callback(FettleCallback(valid))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    [alert] = run.records("alert")
+    assert alert["category"] == "loss_tokens_differ"
+    assert [c.score for c in run.checkpoints()] == [None]
+    assert (
+        run.records("checkpoint")[0]["score_reason"]
+        == "train loss covers prompts too, eval loss completions only"
+    )
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_trl_sft_needs_nothing_but_the_callback(
+    tmp_path: Path, tokenizer: Any, valid: Path, adapter: bool
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    trl = pytest.importorskip("trl")
+    peft = pytest.importorskip("peft")
+    lora = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if adapter else None
+    trainer = trl.SFTTrainer(
+        model=tiny_model(tokenizer),
+        args=trl.SFTConfig(
+            output_dir=str(tmp_path / "out"), max_steps=6, per_device_train_batch_size=2,
+            gradient_accumulation_steps=2, learning_rate=3e-3, save_steps=2, logging_steps=1,
+            assistant_only_loss=True, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True,
+        ),
+        train_dataset=datasets.Dataset.from_list(chats(16)),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )  # fmt: skip
+    trainer.add_callback(FettleCallback(fixed_eval=valid))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert run.columns("train")["loss"] == pytest.approx([log["loss"] for log in logs], rel=1e-4)
+    assert run.columns("train")["grad_norm"] == pytest.approx([log["grad_norm"] for log in logs], rel=1e-4)
+    assert [e.step for e in run.evals()] == [2, 4, 6]
+    assert [c.step for c in run.checkpoints() if c.path and c.score is not None] == [2, 4, 6]
+    assert not run.records("alert")
+    verdict = run.verdict()
+    assert verdict.action in {"continue", "stop", "investigate", "insufficient"}
+    assert verdict.checkpoint is not None

@@ -146,7 +146,7 @@ class RunReader:
     def _adopted_checkpoints(self) -> list[Checkpoint]:
         """Those that another trainer wrote outside the run folder, where the log says they are."""
         paths = (str(record.get("path") or "") for record in self._table.records("checkpoint"))
-        outside = [self.path / path for path in paths if path.startswith("..")]
+        outside = [self.path / path for path in paths if path and not path.startswith("checkpoints/")]
         return [_from_info(path) for path in outside if (path / INFO).is_file()]
 
     def _logged_checkpoints(self) -> list[Checkpoint]:

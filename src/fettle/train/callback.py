@@ -26,6 +26,20 @@ from fettle.train.recorder import Judgement
 from fettle.train.step_meter import GradientMeter, MeasuredStep, StepMeter
 from fettle.train.trainer_arguments import config_yaml, eval_interval, max_length, metadata, refuse_sharded
 
+SETTINGS = (
+    "fixed_eval",
+    "out",
+    "eval_interval_steps",
+    "early_stopping_patience",
+    "early_stopping_threshold",
+    "early_stopping_relative",
+    "max_samples",
+    "max_seq_length",
+    "train_on",
+    "batch_tokens",
+    "keep_best",
+)
+
 # Runs this process writes. A trainer that raised never says that it ended: the next one of
 # the same folder takes over instead of finding its own process in the way.
 _held: dict[Path, ExitStack] = {}
@@ -143,7 +157,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         self._step = int(state.global_step)
         self._record(state)
         if self._broken():
-            self._fail(state)
+            self._fail()
             control.should_training_stop, control.should_save = True, False
             return control
         if self._evaluates(state):
@@ -166,10 +180,9 @@ class FettleCallback(TrainerCallback, ExportableState):
         try:
             self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
         except OSError as error:
-            self._disk_alert(f"{path}: fettle.json cannot be written: {error.strerror or error}")
-        if self._best == self._step and args.metric_for_best_model is None:
-            # What the trainer knows as the best survives save_total_limit.
-            state.best_model_checkpoint, state.best_global_step = str(path), self._step
+            self.recorder.disk_refuses(self._step, f"{path}: fettle.json cannot be written", error)
+        if self._best == self._step:
+            _protect(path, self._step, args, state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run."""
@@ -181,19 +194,8 @@ class FettleCallback(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """What the trainer puts into trainer_state.json of every checkpoint."""
-        settings: dict[str, Any] = {
-            "fixed_eval": _text(self.fixed_eval),
-            "out": _text(self.out),
-            "eval_interval_steps": self.eval_interval_steps,
-            "early_stopping_patience": self.early_stopping_patience,
-            "early_stopping_threshold": self.early_stopping_threshold,
-            "early_stopping_relative": self.early_stopping_relative,
-            "max_samples": self.max_samples,
-            "max_seq_length": self.max_seq_length,
-            "train_on": self.train_on,
-            "batch_tokens": self.batch_tokens,
-            "keep_best": self.keep_best,
-        }
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        settings = {name: str(v) if isinstance(v, Path) else v for name, v in settings.items()}
         recorded = {} if self.recorder is None else self.recorder.state_dict(self._step)
         return {"args": settings, "attributes": {"stored": recorded}}
 
@@ -255,6 +257,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         if step and stored:
             self.recorder.load_state_dict(stored)
             self._best = self.recorder.early_stopping.best_step
+            _protect(Path(args.output_dir) / f"checkpoint-{self._best}", self._best, args, state)
         elif step:
             logger.warning("the checkpoint of step {} holds no counters of fettle: they start anew", step)
         if step:
@@ -273,8 +276,9 @@ class FettleCallback(TrainerCallback, ExportableState):
     def _broken(self) -> bool:
         """Whether loss or gradient of this step is not a number. Under a loss scaler, an overflow
         of the gradient is part of the plan."""
-        loss_sum = self._measured.loss_sum
-        loss = loss_sum is not None and not isfinite(loss_sum)
+        measured = self._measured
+        # Without a label token it is 0/0, which matters only where the gradient shows it.
+        loss = bool(measured.completion_tokens) and not isfinite(measured.loss_sum or 0.0)
         gradient = self._grad_norm is not None and not isfinite(self._grad_norm)
         return loss or (gradient and not self._scaled)
 
@@ -284,7 +288,9 @@ class FettleCallback(TrainerCallback, ExportableState):
         measured, seconds = self._measured, time.perf_counter() - self._began
         epoch = None if state.epoch is None else float(state.epoch)
         if measured.loss_sum is None or not measured.completion_tokens:
-            self._warn_unmeasured(measured)
+            if not self._unmeasured:
+                self._unmeasured = True
+                self.recorder.unmeasured(self._step, no_labels=measured.loss_sum is None)
             self.recorder.unmeasured_step(
                 self._step,
                 epoch=epoch,
@@ -307,65 +313,19 @@ class FettleCallback(TrainerCallback, ExportableState):
             seconds=seconds,
         )
 
-    def _warn_unmeasured(self, measured: MeasuredStep) -> None:
-        if self._unmeasured or self.recorder is None:
-            return
-        self._unmeasured = True
-        if measured.loss_sum is None:
-            self.recorder.alert(
-                self._step,
-                severity="warning",
-                category="loss_not_measured",
-                message="The model computes no loss from labels here, so train loss is not measured.",
-                recommendation="Judge by the fixed eval.",
-            )
-        else:
-            self.recorder.alert(
-                self._step,
-                severity="critical",
-                category="no_label_tokens",
-                message=f"No token of the batch of step {self._step} carries loss: it teaches nothing.",
-                recommendation="Check that the trainer's data has labels, and raise its maximal length.",
-            )
-
     def _compare_labels(self, measured: MeasuredStep) -> None:
         """A trainer that learns prompts too has another loss than completions have: no gap between them."""
         recorder, eval_set = self.recorder, self._eval_set
         if recorder is None or eval_set is None or recorder.incomparable_because is not None:
             return
         share = completion_share(eval_set)
-        if measured.completion_tokens < measured.predictable or share >= 0.95:
-            return
-        recorder.incomparable_because = "train loss covers prompts too, eval loss completions only"
-        recorder.alert(
-            self._step,
-            severity="warning",
-            category="loss_tokens_differ",
-            message=f"The trainer's loss covers every token, the fixed eval completions only ({share:.0%}).",
-            recommendation="Train on completions (TRL: completion_only_loss or assistant_only_loss), "
-            "or leave the gap between the two losses out of account.",
-        )
+        if measured.completion_tokens >= measured.predictable and share < 0.95:
+            recorder.other_tokens(self._step, share)
 
-    def _fail(self, state: Any) -> None:
+    def _fail(self) -> None:
         self._failure = f"Loss or gradient is not a number at step {self._step}"
-        recorder = self.recorder
-        if recorder is None:
-            return
-        last_good, lower = recorder.last_checkpoint, self._learning_rate / 10
-        cure = (
-            f"No checkpoint was saved yet: start again with learning_rate {lower:.1e}."
-            if last_good is None
-            else f"Restart from {last_good.name} with learning_rate {lower:.1e}, a tenth."
-        )
-        recorder.alert(
-            self._step,
-            severity="critical",
-            category="nan_loss",
-            message=f"{self._failure}; the weights were not changed by it.",
-            recommendation=cure,
-            last_good_checkpoint=None if last_good is None else last_good.name,
-        )
-        self._failure = f"{self._failure}. {cure}"
+        if self.recorder is not None:
+            self._failure = self.recorder.not_a_number(self._step, self._failure, self._learning_rate)
 
     # -- evaluate, decide ------------------------------------------------------------------
 
@@ -399,7 +359,7 @@ class FettleCallback(TrainerCallback, ExportableState):
                 self._step, samples, epoch=state.epoch, seconds=time.perf_counter() - began
             )
         except OSError as error:
-            self._disk_alert(f"fixed eval at step {self._step} cannot be kept: {error.strerror or error}")
+            self.recorder.disk_refuses(self._step, f"fixed eval at step {self._step} cannot be kept", error)
             return None
         logger.info(
             "fixed eval at step {}: EM {:.1%}  CE {:.4f}{}",
@@ -421,16 +381,6 @@ class FettleCallback(TrainerCallback, ExportableState):
             return "completed", f"all {state.max_steps} steps are done"
         return "interrupted", f"the trainer stopped at step {self._step} of {state.max_steps}"
 
-    def _disk_alert(self, message: str) -> None:
-        if self.recorder is not None:
-            self.recorder.alert(
-                self._step,
-                severity="warning",
-                category="disk",
-                message=f"{message}.",
-                recommendation="Make room on the disk; training goes on.",
-            )
-
     def _close(self) -> None:
         self.recorder = None
         for path in [path for path, held in _held.items() if held is self._open]:
@@ -444,5 +394,7 @@ def _recorder_state(stored: Any) -> dict[str, Any] | None:
     return first["attributes"]["stored"] or None
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _protect(path: Path, step: int | None, args: Any, state: Any) -> None:
+    """What the trainer knows as its best outlives `save_total_limit`; its own choice goes first."""
+    if args.metric_for_best_model is None and path.is_dir():
+        state.best_model_checkpoint, state.best_global_step = str(path), step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import isfinite, sqrt
 from typing import Any, cast
 
 import torch
@@ -118,16 +118,14 @@ class GradientMeter:
             return None
         after = float(torch.nn.utils.get_total_norm(gradients))
         if not isfinite(after) or after < 0.999 * self._clip_at:
+            self._before.clear()
             return after
-        before = self._before
-        if not before:
+        if not self._before:
             return None
-        scaled: dict[int, Tensor] = {
-            i: p.grad.detach().float().norm() for i, p in self._probes.items() if i in before
-        }
-        now = float(torch.stack([scaled[i] for i in scaled]).norm())
-        was = float(torch.stack([before[i] for i in scaled]).norm())
-        return after * was / now if now > 0 else None
+        was = float(torch.stack(list(self._before.values())).square().sum())
+        now = float(torch.stack([_norm_of(self._probes[i]) for i in self._before]).square().sum())
+        self._before.clear()
+        return after * sqrt(was / now) if now > 0 else None
 
     def close(self) -> None:
         """Take the hooks off the parameters."""
@@ -136,7 +134,11 @@ class GradientMeter:
 
     def _note(self, index: int, parameter: Any) -> None:
         # Each micro-batch overwrites the one before it: the last holds the whole step.
-        self._before[index] = parameter.grad.detach().float().norm()
+        self._before[index] = _norm_of(parameter)
+
+
+def _norm_of(parameter: Any) -> Tensor:
+    return parameter.grad.detach().float().norm()
 
 
 def _cross_entropy(module: Any, output: Any) -> Tensor | None:
