@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from datasets import load_dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
@@ -42,6 +43,7 @@ def main() -> None:
             save_steps=arguments.save_steps,
             logging_steps=10,
             assistant_only_loss=True,
+            bf16=torch.cuda.is_available(),
             report_to="none",
         ),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
