@@ -109,6 +109,14 @@ def test_one_eval_is_too_little_to_tell() -> None:
     assert loss_comparability(train, []).comparable is None
 
 
+def test_no_steady_factor_is_no_verdict() -> None:
+    # Train loss stays at 4 while eval loss falls to 0.05: far apart, and not by summing.
+    train, evals = curves(lambda s: 4.0 + 0 * s, lambda s: 1.2 * np.exp(-s / 300))
+    found = loss_comparability(train, evals)
+    assert found.comparable is None
+    assert "no steady factor" in found.explanation
+
+
 def test_train_loss_at_an_eval_is_the_mean_since_the_eval_before() -> None:
     train = {"step": np.arange(1.0, 7), "loss": np.array([6.0, 5, 4, 3, 2, 1])}
     evals = [FixedEval(step=3, cross_entropy=1.0), FixedEval(step=6, cross_entropy=1.0)]

@@ -81,6 +81,12 @@ def test_finished_while_still_improving_should_train_longer() -> None:
     assert result.recommendation == "Train longer. So far the best is checkpoint-500."
 
 
+def test_interrupted_run_that_improves_goes_on() -> None:
+    result = judge(evals_of(RISING, FALLING_LOSS), "interrupted")
+    assert (result.action, result.reasons[0]) == ("continue", "Exact match is still improving.")
+    assert result.recommendation.startswith("Go on training.")
+
+
 def test_plateau_of_exact_match_while_cross_entropy_worsens() -> None:
     result = judge(evals_of(LEVEL, OVERFIT), "running")
     assert result.action == "stop"

@@ -10,7 +10,7 @@ from fettle.decide.trend import SMALLEST_EVALS, Trend
 
 Action = Literal["stop", "continue", "investigate", "insufficient"]
 
-FINISHED = {"completed", "early_stopped", "interrupted", "crashed", "failed"}
+FINISHED = {"completed", "early_stopped"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ def _recommendation(findings: Findings, action: Action) -> str:
         first = "Stop training." if running else "Do not train further on this data."
         first += f" Use {checkpoint}." if checkpoint else " No evaluated checkpoint is on disk."
     elif action == "continue":
-        first = "Go on training." if findings.run.state == "running" else "Train longer."
+        unfinished = findings.run.state in ("running", "paused", "interrupted", "crashed")
+        first = "Go on training." if unfinished else "Train longer."
         first += f" So far the best is {checkpoint}." if checkpoint else ""
     elif action == "investigate":
         advice = [str(a["recommendation"]) for a in findings.critical if a.get("recommendation")]
