@@ -116,12 +116,15 @@ class FettleCallback(TrainerCallback, ExportableState):
         self._scaled = bool(args.fp16)
         # A checkpoint from before this callback was added lacks its entry, and saving would fail.
         stored = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        restored = _recorder_state(stored) if self._step else None
+        if restored and args.metric_for_best_model is None:
+            state.best_global_step = self._best = restored["early_stopping"]["best_step"]
         refuse_sharded(args)
         with ExitStack() as opened:
             if state.is_world_process_zero:
                 data = self._load_fixed_eval(args, model, kwargs.get("processing_class"))
                 folder = self._open_folder(args, state, model, data, opened)
-                self._start(folder, args, state, _recorder_state(stored), opened)
+                self._start(folder, args, state, restored, opened)
             self._meter = StepMeter(model)
             opened.callback(self._meter.close)
             alone = args.world_size == 1 and not args.fp16
@@ -175,14 +178,16 @@ class FettleCallback(TrainerCallback, ExportableState):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score the checkpoint that the trainer just wrote."""
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self._best == self._step and args.metric_for_best_model is None:
+            # What the trainer knows as its best outlives `save_total_limit`. Told on every process,
+            # for those that know of a best wait for each other at the next save.
+            state.best_model_checkpoint, state.best_global_step = str(path), self._step
         if self.recorder is None or not path.is_dir():
             return
         try:
             self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
         except OSError as error:
             self.recorder.disk_refuses(self._step, f"{path}: fettle.json cannot be written", error)
-        if self._best == self._step:
-            _protect(path, self._step, args, state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run."""
@@ -254,10 +259,8 @@ class FettleCallback(TrainerCallback, ExportableState):
         )
         self.recorder = AdoptingRecorder(folder, early_stopping=stopping, total_steps=int(state.max_steps))
         step = int(state.global_step)
-        if step and stored:
+        if stored:
             self.recorder.load_state_dict(stored)
-            self._best = self.recorder.early_stopping.best_step
-            _protect(Path(args.output_dir) / f"checkpoint-{self._best}", self._best, args, state)
         elif step:
             logger.warning("the checkpoint of step {} holds no counters of fettle: they start anew", step)
         if step:
@@ -392,9 +395,3 @@ def _recorder_state(stored: Any) -> dict[str, Any] | None:
     """The recorder's counters out of what `FettleCallback.state` put into a checkpoint."""
     first: Any = cast("list[Any]", stored)[0] if isinstance(stored, list) else stored
     return first["attributes"]["stored"] or None
-
-
-def _protect(path: Path, step: int | None, args: Any, state: Any) -> None:
-    """What the trainer knows as its best outlives `save_total_limit`; its own choice goes first."""
-    if args.metric_for_best_model is None and path.is_dir():
-        state.best_model_checkpoint, state.best_global_step = str(path), step
