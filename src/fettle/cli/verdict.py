@@ -107,7 +107,7 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
 
 def _standing(trend: dict[str, Any]) -> str:
     if trend["state"] == "insufficient":
-        return "not tested"
+        return "undecided" if trend["tested"] else "not tested"
     since = trend.get("since_step")
     return trend["state"] + (f" since step {since}" if since is not None else "")
 

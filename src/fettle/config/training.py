@@ -44,6 +44,9 @@ class TrainingConfig(Strict):
     """Recomputes activations in the backward pass: less memory, about a third more time."""
     max_seq_length: int = Field(default=2048, ge=2)
     """Tokens of an example; data.too_long says what becomes of longer ones."""
+    length_buckets: bool = True
+    """Batches hold examples of like length: less padding. Off, they are random, and learn better where
+    length tells the kind of example."""
     log_interval_steps: int = Field(default=10, ge=1)
     """Steps between two lines of the log; metrics.jsonl holds every step."""
     checkpoint_interval_steps: int = Field(default=250, ge=1)

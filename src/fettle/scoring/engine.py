@@ -115,7 +115,9 @@ def _layouts(model: Any, saved: float) -> tuple[LayoutName, ...]:
 
 
 def _recomputes(model: Any) -> bool:
-    return bool(model.training and getattr(unwrapped(model), "is_gradient_checkpointing", False))
+    return bool(
+        model.training and any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    )
 
 
 class _Passes:

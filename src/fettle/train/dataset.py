@@ -38,7 +38,7 @@ def read_chats(config: Config) -> Chats:
     train = read_examples(data.train)
     provenance: dict[str, Any] = {
         "train": {"path": str(data.train), "fingerprint": fingerprint(data.train), "examples": len(train)},
-        "train_patterns": dict(Counter(example.pattern for example in train if example.pattern)),
+        "train_patterns": dict(Counter(example.pattern for example in train)),
     }
     if data.fixed_eval is None:
         return Chats(train, [], provenance)

@@ -48,6 +48,7 @@ def train(
     runs: Path = Path("runs"),
     new: bool = False,
     progress: bool = False,
+    log_level: str = "INFO",
     on_start: Callable[[int, int], None] | None = None,
     on_step: Callable[[DoneStep], None] | None = None,
 ) -> Outcome:
@@ -60,7 +61,7 @@ def train(
     _require_backend(config)
     folder = choose_folder(config, out=out, runs=runs, new=new)
     with folder.lock():
-        configure_logging(folder.log_path)
+        configure_logging(folder.log_path, level=log_level)
         for warning in config_warnings(config):
             logger.warning("{}", warning)
         chats = read_chats(config)
@@ -75,6 +76,7 @@ def train(
             epochs=training.epochs,
             seed=training.seed,
             max_steps=training.max_steps,
+            bucketed=training.length_buckets,
         )
         learning_rate = learning_rate_schedule(
             training.lr_schedule,

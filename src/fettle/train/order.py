@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Sorting by length inside pools this many steps wide leaves under 10 % padding on chat data,
-# while which examples meet in a pool still changes every epoch.
+# while which examples meet in a pool still changes every epoch. A pool of one step is no bucket.
 POOL_STEPS = 32
 
 
 class BatchOrder:
-    """Length-bucketed, seeded, shuffled batches of every epoch.
+    """Seeded, shuffled batches of every epoch, bucketed by length unless told otherwise.
 
     Steps count from 1. `batch(step)` depends on nothing but the constructor's
     arguments and the step, so a resumed run sees the batches that the
@@ -28,9 +28,11 @@ class BatchOrder:
         epochs: int,
         seed: int,
         max_steps: int | None = None,
+        bucketed: bool = True,
     ) -> None:
         self._lengths_N = np.asarray(lengths, dtype=np.int64)
         self._size = examples_per_step
+        self._pool = examples_per_step * (POOL_STEPS if bucketed else 1)
         self._seed = seed
         self.steps_per_epoch = -(-self._lengths_N.size // examples_per_step)
         whole = self.steps_per_epoch * epochs
@@ -53,9 +55,8 @@ class BatchOrder:
         rng = np.random.default_rng([self._seed, epoch])
         shuffled_N = rng.permutation(self._lengths_N.size)
         batches: list[NDArray[np.int64]] = []
-        pool = self._size * POOL_STEPS
-        for start in range(0, shuffled_N.size, pool):
-            pool_P = shuffled_N[start : start + pool]
+        for start in range(0, shuffled_N.size, self._pool):
+            pool_P = shuffled_N[start : start + self._pool]
             by_length_P = pool_P[np.argsort(-self._lengths_N[pool_P], kind="stable")]
             batches += [by_length_P[i : i + self._size] for i in range(0, by_length_P.size, self._size)]
         return [batches[i] for i in rng.permutation(len(batches))]
