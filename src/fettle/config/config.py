@@ -36,6 +36,7 @@ class Config(Strict):
     backend: Literal["local", "tinker"] = "local"
     """Where the training steps run: on this machine, or through the Tinker API."""
     data: DataConfig
+    """Training and held-out chats."""
     lora: LoraConfig | None = Field(default_factory=LoraConfig)
     """Absent: LoRA with its defaults. null: full fine-tuning."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
