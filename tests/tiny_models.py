@@ -23,7 +23,13 @@ a sliding window on every layer."""
 
 
 def tiny_model(
-    kind: str = "qwen3", *, vocab_size: int = 320, hidden: int = 64, layers: int = 2, seed: int = 0, **changes: Any
+    kind: str = "qwen3",
+    *,
+    vocab_size: int = 320,
+    hidden: int = 64,
+    layers: int = 2,
+    seed: int = 0,
+    **changes: Any,
 ) -> Any:
     """A causal LM of a family, random weights, evaluation mode, float32.
 

@@ -21,7 +21,12 @@ class Plain:
 
 
 def random_sequences(
-    count: int = 24, *, vocabulary: int = 320, prompt: tuple[int, int] = (2, 40), prefix: int = 0, seed: int = 0
+    count: int = 24,
+    *,
+    vocabulary: int = 320,
+    prompt: tuple[int, int] = (2, 40),
+    prefix: int = 0,
+    seed: int = 0,
 ) -> list[Sequence]:
     """Mixed lengths; every second one begins with the same `prefix` tokens; some have two turns."""
     generator = np.random.default_rng(seed)

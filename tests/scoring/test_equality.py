@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scoring.reference import Plain, plain_scores, random_sequences
-from tiny_models import KINDS, tiny_model
 
 from fettle import Scores, Sequence, score
 from fettle.scoring import locate_head, noise_floor
 from fettle.scoring.route import Route, choose_route
+from scoring.reference import Plain, plain_scores, random_sequences
+from tiny_models import KINDS, tiny_model
 
 
 def assert_equal(scores: Scores, plain: Plain, tolerance: float = 1e-4) -> None:

@@ -4,16 +4,22 @@ from fettle.scoring.engine import completion_loss, score
 from fettle.scoring.head import LMHead, locate_head
 from fettle.scoring.loss import fused_cross_entropy
 from fettle.scoring.noise import NoiseFloor, noise_floor
+from fettle.scoring.normalise import Normaliser, normaliser
 from fettle.scoring.scores import Scores, concatenate
+from fettle.scoring.text_match import TextMatches, text_exact_match
 
 __all__ = [
     "LMHead",
     "NoiseFloor",
+    "Normaliser",
     "Scores",
+    "TextMatches",
     "completion_loss",
     "concatenate",
     "fused_cross_entropy",
     "locate_head",
     "noise_floor",
+    "normaliser",
     "score",
+    "text_exact_match",
 ]

@@ -124,9 +124,6 @@ def _fused(
 ) -> Tensor:
     """One call of torch's attention for a block, with the cheapest mask that says the same."""
     q, k, v = qkv
-    repeats = q.shape[1] // k.shape[1]
-    if repeats > 1:
-        k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
     seen, rows = block.seen, block.rows
     plain = len(block.lengths) == 1 and (window is None or seen + rows <= window)
     mask = None
@@ -136,9 +133,13 @@ def _fused(
         # Rows of zeros stand for the context, so that the causal kernel, which skips what is
         # masked, can be used: cheaper than a mask while the context is the shorter part.
         q = torch.cat([q.new_zeros(*q.shape[:2], seen, q.shape[3]), q], dim=2)
-    output = scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
-    )
+    repeats = q.shape[1] // k.shape[1]
+    # With a mask, GPUs have no fast kernel for grouped heads.
+    grouped = repeats > 1 and (mask is None or q.device.type == "cpu")
+    if repeats > 1 and not grouped:
+        k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
+    output = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **options)
     return output[:, :, -rows:]
 
 
