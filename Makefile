@@ -25,7 +25,7 @@ lint: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/logging.py
+	$(BIN)/python benchmarks/event_log.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py
