@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 FSYNC_INTERVAL_SECONDS = 1.0
+LINE = orjson.OPT_APPEND_NEWLINE
 # Records kept in memory while the disk is full; older ones are dropped and counted.
 BACKLOG_RECORDS = 10_000
 
@@ -30,7 +31,7 @@ class EventLog:
         self._torn = _ends_torn(path)
         self._waiting: list[bytes] = []
         self._dropped = 0
-        self._synced = time.monotonic()
+        self._synced = time.time()
         self._lock = Lock()
 
     @property
@@ -44,16 +45,15 @@ class EventLog:
         A non-finite number is written as null beside `<key>_nonfinite`, which
         says "nan", "inf" or "-inf". Array scalars are converted.
         """
-        line = encode_record({"type": type, "timestamp": time.time(), **fields})
+        now = time.time()
+        line = encode_record({"type": type, "timestamp": now, **fields})
         with self._lock:
-            if self._file < 0:
-                self._dropped += 1
-                return
-            if self._waiting:
-                self._retry()
-            if self._waiting or not self._write(line):
-                self._keep(line)
-            self._sync_when_due()
+            if self._waiting or self._file < 0 or not self._write(line):
+                self._delay(line)
+            # By the wall clock already read for the record: a jump moves one sync, no more.
+            if not 0 <= now - self._synced < FSYNC_INTERVAL_SECONDS:
+                self._synced = now
+                self._sync()
 
     def close(self) -> None:
         """Write what waits, sync, close. Later records are counted as dropped."""
@@ -83,17 +83,18 @@ class EventLog:
         while self._waiting and self._write(self._waiting[0]):
             self._waiting.pop(0)
 
-    def _keep(self, line: bytes) -> None:
+    def _delay(self, line: bytes) -> None:
+        """What the disk refused waits, in order; what cannot wait is counted."""
+        if self._file < 0:
+            self._dropped += 1
+            return
+        self._retry()
+        if not self._waiting and self._write(line):
+            return
         if len(self._waiting) < BACKLOG_RECORDS:
             self._waiting.append(line)
         else:
             self._dropped += 1
-
-    def _sync_when_due(self) -> None:
-        now = time.monotonic()
-        if now - self._synced >= FSYNC_INTERVAL_SECONDS:
-            self._synced = now
-            self._sync()
 
     def _sync(self) -> None:
         try:
@@ -104,18 +105,22 @@ class EventLog:
 
 def encode_record(record: dict[str, Any]) -> bytes:
     """One line of JSON; what JSON cannot hold is made explicit."""
-    flags: dict[str, str] = {}
-    for key, value in record.items():
-        if isinstance(value, float) and not isfinite(value):
-            flags[f"{key}_nonfinite"] = str(value)
-    if flags:
-        record = {**record, **flags}
     try:
-        return orjson.dumps(
-            record, default=_plain, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
-        )
-    except (orjson.JSONEncodeError, TypeError):
-        return orjson.dumps(_sanitised(record), option=orjson.OPT_APPEND_NEWLINE)
+        line = orjson.dumps(record, default=_plain, option=LINE)
+        if b":null" not in line:
+            return line  # orjson writes NaN as null: without one, every number is finite.
+        flags = _nonfinite(record)
+        return orjson.dumps({**record, **flags}, default=_plain, option=LINE) if flags else line
+    except (orjson.JSONEncodeError, TypeError):  # rare: keys that are no text, integers beyond 64 bits
+        return orjson.dumps(_sanitised({**record, **_nonfinite(record)}), option=LINE)
+
+
+def _nonfinite(record: dict[str, Any]) -> dict[str, str]:
+    """`<key>_nonfinite` for every value that is NaN or infinite."""
+    plain = {key: _plain(v) if hasattr(v, "item") else v for key, v in record.items()}
+    return {
+        f"{key}_nonfinite": str(v) for key, v in plain.items() if isinstance(v, float) and not isfinite(v)
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -128,18 +133,21 @@ def _plain(value: Any) -> Any:
 
 
 def _sanitised(value: Any) -> Any:
-    """For what orjson refuses: integers beyond 64 bits, broken surrogates, cycles of objects."""
+    """For what orjson refuses: keys that are no text, integers beyond 64 bits, broken surrogates."""
     if isinstance(value, dict):
-        return {_text(str(key)): _sanitised(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        items = cast("dict[Any, Any]", value).items()
+        return {_text(str(key)): _sanitised(item) for key, item in items}
     if isinstance(value, (list, tuple)):
-        return [_sanitised(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_sanitised(item) for item in cast("list[Any]", value)]
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 1e300 else str(value)
+        # Beyond 64 bits a float is near enough; beyond a float, the digits.
+        return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 2**1023 else str(value)
     if isinstance(value, float):
-        return value if isfinite(value) else None
-    return _text(str(_plain(value)))
+        return float(value) if isfinite(value) else None
+    plain = _plain(value)
+    return _text(plain) if isinstance(plain, str) else _sanitised(plain)
 
 
 def _text(value: str) -> str:
