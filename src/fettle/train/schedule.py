@@ -21,7 +21,7 @@ def learning_rate_schedule(
     import torch
 
     transformers: Any = import_module("transformers")
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
     try:
         scheduler: Any = transformers.get_scheduler(
             name,
