@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_model, tiny_tokenizer
 
 from fettle import Scores, Sequence, score
 from fettle.errors import ConfigError
 from fettle.scoring import completion_loss, normaliser, text_exact_match
+from tiny_models import tiny_model, tiny_tokenizer
 
 WORDS = ["number", "answer", "question", "words", "other", "here", "system", "user"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model, tiny_tokenizer
 
 from fettle import Sequence, score
+from tiny_models import tiny_model, tiny_tokenizer
 
 
 def texts() -> list[tuple[str, str]]:
