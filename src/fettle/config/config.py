@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from fettle.config.data import DataConfig, absolute_path
 from fettle.config.lora import LoraConfig
-from fettle.config.strict import Strict
+from fettle.config.strict import Strict, disagreement
 from fettle.config.training import TrainingConfig
 
 
@@ -46,15 +46,12 @@ class Config(Strict):
     """Where the local backend computes."""
 
     @model_validator(mode="after")
-    def _tinker_trains_lora(self) -> Self:
+    def _keys_agree(self) -> Self:
+        problems: dict[str, str] = {}
         if self.backend == "tinker" and self.lora is None:
-            raise PydanticCustomError("lora", "backend 'tinker' trains LoRA only: leave `lora: null` out")
-        return self
-
-    @model_validator(mode="after")
-    def _half_precision_needs_a_gpu(self) -> Self:
+            problems["lora"] = "backend 'tinker' trains LoRA only: leave `lora: null` out"
         if self.dtype == "float16" and self.device == "cpu":
-            raise PydanticCustomError(
-                "dtype", "dtype float16 does not train on a CPU: use float32 or bfloat16"
-            )
+            problems["dtype"] = "float16 does not train on a CPU: use float32 or bfloat16"
+        if problems:
+            raise disagreement(problems)
         return self

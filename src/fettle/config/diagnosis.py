@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from fettle.config.document import KeyPath
 from fettle.config.keys import closest, meant
+from fettle.config.strict import DISAGREEMENT
 
 _EXAMPLES = {
     "model": "model: Qwen/Qwen3-0.6B",
@@ -71,7 +72,7 @@ def findings(error: ValidationError) -> list[Finding]:
         for detail in details
         if not (detail["type"] == "missing" and _covered(".".join(map(str, detail["loc"])), suggested))
     ]
-    return [_finding(detail) for detail in kept]
+    return [finding for detail in kept for finding in _findings(detail)]
 
 
 def _covered(missing: str, suggested: set[str | None]) -> bool:
@@ -83,6 +84,13 @@ def _meant(path: KeyPath) -> str | None:
     return meant(".".join(str(part) for part in path[:-1]), str(path[-1]))
 
 
+def _findings(detail: ErrorDetails) -> list[Finding]:
+    if detail["type"] == DISAGREEMENT:
+        problems: dict[str, str] = detail.get("ctx", {})["problems"]
+        return [Finding((*detail["loc"], key), text) for key, text in problems.items()]
+    return [_finding(detail)]
+
+
 def _finding(detail: ErrorDetails) -> Finding:
     path = detail["loc"]
     name = str(path[-1]) if path else ""
@@ -92,20 +100,8 @@ def _finding(detail: ErrorDetails) -> Finding:
         dotted = ".".join(map(str, path))
         example = _EXAMPLES.get(dotted)
         return Finding(path, f"missing key '{name}'.{f' Add: {example}' if example else ''}")
-    if not path or (isinstance(detail["input"], dict) and _is_own(detail)):
-        return Finding(_blamed(detail), detail["msg"])
     key = ".".join(str(part) for part in _named(path))
     return Finding(_named(path, whole=True), f"{key} = {shown(detail['input'])}: {cure(detail)}")
-
-
-def _is_own(detail: ErrorDetails) -> bool:
-    """Whether the message is one of our rules between keys, which says all there is to say."""
-    return "ctx" not in detail and detail["type"] not in ("dict_type", "model_type")
-
-
-def _blamed(detail: ErrorDetails) -> KeyPath:
-    """The key a rule between keys is about: our rules carry its name as their type."""
-    return (*detail["loc"], detail["type"])
 
 
 def _named(path: KeyPath, *, whole: bool = False) -> KeyPath:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class Strict(BaseModel):
@@ -20,3 +23,12 @@ class Strict(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
+
+
+DISAGREEMENT = "disagreement"
+
+
+def disagreement(problems: Mapping[str, str]) -> PydanticCustomError:
+    """Keys of one section that contradict each other: the key to change -> what to do about it."""
+    text = "; ".join(problems.values())
+    return PydanticCustomError(DISAGREEMENT, "{text}", {"text": text, "problems": dict(problems)})

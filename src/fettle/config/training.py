@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from fettle.config.strict import Strict
+from fettle.config.strict import Strict, disagreement
 
 Schedule = Literal[
     "constant",
@@ -83,20 +82,20 @@ class TrainingConfig(Strict):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
-        problems: list[str] = []
+        problems: dict[str, str] = {}
         if self.lr_schedule == "constant" and self.warmup_ratio > 0:
-            problems.append(
+            problems["warmup_ratio"] = (
                 "lr_schedule 'constant' has no warm-up: use constant_with_warmup, or warmup_ratio: 0"
             )
         absolute, relative = self.early_stopping_threshold, self.early_stopping_relative
         if absolute is not None and relative is not None:
-            problems.append(
+            problems["early_stopping_relative"] = (
                 "early_stopping_threshold and early_stopping_relative exclude each other: give one of them"
             )
         if absolute is None and relative is None and self.early_stopping_patience > 0:
-            problems.append(
+            problems["early_stopping_threshold"] = (
                 "early stopping needs early_stopping_threshold or early_stopping_relative, or patience 0"
             )
         if problems:
-            raise PydanticCustomError("disagreement", cast("Any", "; ".join(problems)))
+            raise disagreement(problems)
         return self
