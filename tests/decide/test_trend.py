@@ -209,3 +209,29 @@ def test_a_run_that_still_improves_is_not_called_level() -> None:
         evals = noisy([-0.0025 * k for k in range(12)], n=1000, noise=0.1, seed=seed)
         wrong += trend(evals, "cross_entropy").state == "plateau"
     assert wrong <= 4
+
+
+def test_evals_that_never_differ_name_a_number_of_samples_that_could_tell() -> None:
+    import numpy as np
+
+    from fettle.runs.records import FixedEval, SampleResults
+
+    def constant(step: int) -> FixedEval:
+        n = 40
+        results = SampleResults(
+            sample_id=np.array([str(i) for i in range(n)]),
+            pattern=np.full(n, ""),
+            cross_entropy_sum=np.ones(n),
+            tokens=np.ones(n, dtype=np.int64),
+            exact_match=np.zeros(n, dtype=np.bool_),
+            entropy_sum=np.ones(n),
+            bin_tokens=np.zeros((n, 10)),
+            bin_confidence=np.zeros((n, 10)),
+            bin_correct=np.zeros((n, 10)),
+        )
+        return FixedEval(step=step, exact_match=0.0, samples=n, per_sample=results)
+
+    found = trend([constant(step) for step in (10, 20, 30, 40, 50)], "exact_match")
+    assert found.state == "insufficient"
+    # One sample of 200 is half a point, the margin.
+    assert "about 200 could" in found.explanation

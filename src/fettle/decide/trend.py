@@ -278,6 +278,8 @@ class _Tests:
     def _samples_needed(self, error: float) -> int:
         wanted = self.margin / (2 * self._z(self.alpha))
         count = self.path.samples * (error / wanted) ** 2
+        if error <= 0:
+            count = 1 / self.margin  # so many that one of them is less than the margin; see _interval
         digits = max(0, int(math.log10(max(count, 1.0))) - 1)
         return int(math.ceil(count / 10**digits) * 10**digits)
 
