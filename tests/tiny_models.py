@@ -63,7 +63,7 @@ def tiny_model(
         "cohere": {"num_key_value_heads": 2, "logit_scale": 0.25},
         "phi": {"num_key_value_heads": 2},
         "gpt_neox": {},
-        "gpt2": {"n_inner": 2 * hidden},
+        "gpt2": {"n_inner": 2 * hidden, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
         "mistral": {"num_key_value_heads": 2, "sliding_window": 10},
     }[kind]
     names = {"gpt_neox": "GPTNeoX", "gpt2": "GPT2"}

@@ -11,8 +11,8 @@ from fettle.scoring.decoder import device_of, unwrapped
 
 # Activations of one pass on a CPU: what the caches and a margin of memory take well. Larger
 # passes were no faster at hidden sizes from 256 to 1024.
-CPU_SCRATCH_BYTES = 16 << 20
-CPU_TOKENS = (512, 1024)
+CPU_SCRATCH_BYTES = 8 << 20
+CPU_TOKENS = (1024, 4096)
 GPU_TOKENS = (2048, 65_536)
 
 

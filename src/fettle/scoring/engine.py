@@ -185,9 +185,21 @@ class _Passes:
             self.done.append(model_statistics(self.model, layout, self.route))
         else:
             hidden_PD, kept = hidden_states(self.model, layout, self.carried or None)
+            if layout.blocks and len(batch) > 1 and not hidden_PD.isfinite().all():
+                hidden_PD = self._one_by_one(batch)
             self.carried = kept
             self.waiting.append((hidden_PD, layout.targets))
         self.order += [piece.sequence for piece in batch]
+
+    def _one_by_one(self, batch: list[Piece]) -> Tensor:
+        """Hidden states of packed pieces that did not stay finite, [P, D].
+
+        Short neighbours attend under one mask, and zero times NaN is NaN: by
+        themselves, only those that are not finite show it.
+        """
+        alone = (whole_pieces(self.sequences, [piece.sequence]) for piece in batch)
+        layouts = (lay_out(self.model, self.sequences, pieces, self.route) for pieces in alone)
+        return torch.cat([hidden_states(self.model, layout)[0] for layout in layouts])
 
     def _apply_head(self) -> None:
         if self.waiting:

@@ -32,6 +32,7 @@ PREFIX, OWN = 6, (9, 5, 7)
 CANNOT = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError)
 
 
+@torch.no_grad()
 def proved(model: Any, route: Route) -> bool:
     """Whether a route equals `model(input_ids).logits`, one sequence at a time and unpadded.
 
