@@ -1,6 +1,7 @@
 """Reading chats, their fingerprints, and what leaks from training into the held-out set."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def test_many_malformed_lines_are_counted(tmp_path: Path) -> None:
     assert "and 7 more lines" in lines[-1]
 
 
+def test_turns_of_a_prompt_are_given_and_the_completion_is_learned(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [{"prompt": [*turns, turns[0]], "completion": [turns[1]]}, {"messages": turns}]
+    first, second = read_examples(write(tmp_path / "d.jsonl", *rows))
+    assert (first.given, first.learned_answers(only_last=False)) == (3, [3])
+    assert (second.given, second.learned_answers(only_last=False)) == (0, [1])
+    given_only = {"prompt": turns, "completion": [turns[0]]}
+    with pytest.raises(DataError, match="no assistant message"):
+        read_examples(write(tmp_path / "e.jsonl", given_only))
+
+
 def test_an_empty_or_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is empty"):
         read_examples(write(tmp_path / "empty.jsonl", "\n\n"))
@@ -110,6 +122,20 @@ def test_exact_near_and_prompt_leaks_are_told_apart() -> None:
     assert (found.exact, found.near, found.same_prompt, found.samples) == (1, 1, 1, 4)
     assert found.pairs == [(1, 1), (2, 2)]
     assert "1 of 4 held-out examples stand in the training data and 1 more" in found.message()
+
+
+def test_every_planted_near_duplicate_is_found() -> None:
+    rng = random.Random(0)
+    train_texts = [" ".join(f"w{rng.randrange(5000)}" for _ in range(80)) for _ in range(400)]
+    planted: list[str] = []
+    for text in train_texts[:200]:
+        words = text.split()
+        words[rng.randrange(5, 75)] = "changed"  # five of its 5-grams: Jaccard 0.88
+        planted.append(" ".join(words))
+    train = examples(*((text, "answer") for text in train_texts))
+    found = leakage(train, examples(*((text, "answer") for text in planted)))
+    assert (found.exact, found.near) == (0, 200)
+    assert found.pairs[0] == (1, 1)
 
 
 def test_clean_sets_leak_nothing() -> None:

@@ -27,6 +27,18 @@ class Example:
     source: Path = field(default_factory=Path)
     line: int = 0
     tools: list[Any] | None = None
+    given: int = 0
+    """Leading messages that a `prompt` gave: no loss falls on them."""
+
+    @property
+    def answers(self) -> list[int]:
+        """Indices of the assistant messages."""
+        return [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
+
+    def learned_answers(self, *, only_last: bool) -> list[int]:
+        """Indices of those that carry loss: not given by a prompt, and without `"weight": 0`."""
+        learned = [i for i in self.answers if i >= self.given and self.messages[i].get("weight") != 0]
+        return learned[-1:] if only_last else learned
 
     @property
     def id(self) -> str:
@@ -78,27 +90,32 @@ def _example(line: bytes, path: Path, number: int) -> Example:
     if not isinstance(value, dict):
         raise DataError(f'{where}: is no object. A line is {{"messages": [...]}}')
     row = cast("dict[str, Any]", value)
-    messages = _messages(row, where)
+    messages, given = _messages(row, where)
     pattern = row.get("pattern", "")
     if not isinstance(pattern, str):
         raise DataError(f"{where}: pattern must be a string, not {type(pattern).__name__}")
-    return Example(messages, pattern, path, number, row.get("tools"))
+    return Example(messages, pattern, path, number, row.get("tools"), given)
 
 
-def _messages(row: dict[str, Any], where: str) -> list[Message]:
+def _messages(row: dict[str, Any], where: str) -> tuple[list[Message], int]:
+    """The conversation, and how many of its messages are the prompt."""
+    given = 0
     if "messages" in row:
         messages = row["messages"]
     elif "prompt" in row and "completion" in row:
-        messages = [*_turns(row["prompt"], "user"), *_turns(row["completion"], "assistant")]
+        prompt = _turns(row["prompt"], "user")
+        given = len(prompt)
+        messages = [*prompt, *_turns(row["completion"], "assistant")]
     else:
         raise DataError(f"{where}: has neither messages nor prompt and completion, but {sorted(row)[:5]}")
     if not isinstance(messages, list) or not messages:
         raise DataError(f"{where}: messages must be a list of at least one message")
     for i, message in enumerate(cast("list[Any]", messages)):
         _check_message(message, f"{where}: message {i + 1}")
-    if not any(message["role"] == "assistant" for message in cast("list[Message]", messages)):
+    answers = cast("list[Message]", messages)[given:]
+    if not any(message["role"] == "assistant" for message in answers):
         raise DataError(f"{where}: has no assistant message, so there is nothing to learn from it")
-    return cast("list[Message]", messages)
+    return cast("list[Message]", messages), given
 
 
 def _turns(value: Any, role: str) -> list[Any]:
