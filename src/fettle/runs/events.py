@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from math import isfinite
+from os import write
 from pathlib import Path
-from threading import Lock
+from time import time
 from typing import Any, cast
 
 import orjson
+from orjson import dumps
 
 FSYNC_INTERVAL_SECONDS = 1.0
 LINE = orjson.OPT_APPEND_NEWLINE
@@ -24,6 +25,7 @@ class EventLog:
     `append` never raises for what the disk does: a record that cannot be written
     waits and is tried again with the next one; `dropped` counts those given up.
     A torn last line, ours or of a crashed writer, is closed before the next record.
+    One thread writes: the log has no lock, which would cost as much as encoding.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,8 +33,7 @@ class EventLog:
         self._torn = _ends_torn(path)
         self._waiting: list[bytes] = []
         self._dropped = 0
-        self._synced = time.time()
-        self._lock = Lock()
+        self._synced = time()
 
     @property
     def dropped(self) -> int:
@@ -45,35 +46,42 @@ class EventLog:
         A non-finite number is written as null beside `<key>_nonfinite`, which
         says "nan", "inf" or "-inf". Array scalars are converted.
         """
-        now = time.time()
-        line = encode_record({"type": type, "timestamp": now, **fields})
-        with self._lock:
-            if self._waiting or self._file < 0 or not self._write(line):
-                self._delay(line)
-            # By the wall clock already read for the record: a jump moves one sync, no more.
-            if not 0 <= now - self._synced < FSYNC_INTERVAL_SECONDS:
-                self._synced = now
-                self._sync()
+        now = time()
+        record = {"type": type, "timestamp": now, **fields}
+        try:
+            line = dumps(record, _plain, LINE)
+        except (orjson.JSONEncodeError, TypeError):
+            line = _encoded(record)
+        # orjson writes NaN as null: without one, every number is finite.
+        if line.find(b":null") >= 0:
+            line = _encoded(record)
+        if self._waiting or not self._write(line):
+            self._delay(line)
+        # By the wall clock already read for the record: a jump moves one sync, no more.
+        if not 0 <= now - self._synced < FSYNC_INTERVAL_SECONDS:
+            self._synced = now
+            self._sync()
 
     def close(self) -> None:
         """Write what waits, sync, close. Later records are counted as dropped."""
-        with self._lock:
-            if self._file < 0:
-                return
-            self._retry()
-            self._dropped += len(self._waiting)
-            self._waiting.clear()
-            self._sync()
-            os.close(self._file)
-            self._file = -1
+        if self._file < 0:
+            return
+        self._retry()
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
+        self._sync()
+        os.close(self._file)
+        self._file = -1
 
     def _write(self, line: bytes) -> bool:
-        data = b"\n" + line if self._torn else line
+        """Whether the whole line stands in the file."""
+        if self._torn:
+            line = b"\n" + line
         try:
-            written = os.write(self._file, data)
+            written = write(self._file, line)  # a closed log's -1 is refused as well
         except OSError:
             return False
-        if written == len(data):
+        if written == len(line):
             self._torn = False
             return True
         self._torn = self._torn or written > 0
@@ -103,16 +111,13 @@ class EventLog:
             return  # A full or vanished disk shows in `dropped`.
 
 
-def encode_record(record: dict[str, Any]) -> bytes:
+def _encoded(record: dict[str, Any]) -> bytes:
     """One line of JSON; what JSON cannot hold is made explicit."""
     try:
-        line = orjson.dumps(record, default=_plain, option=LINE)
-        if b":null" not in line:
-            return line  # orjson writes NaN as null: without one, every number is finite.
         flags = _nonfinite(record)
-        return orjson.dumps({**record, **flags}, default=_plain, option=LINE) if flags else line
+        return dumps({**record, **flags} if flags else record, _plain, LINE)
     except (orjson.JSONEncodeError, TypeError):  # rare: keys that are no text, integers beyond 64 bits
-        return orjson.dumps(_sanitised({**record, **_nonfinite(record)}), option=LINE)
+        return dumps(_sanitised({**record, **_nonfinite(record)}), option=LINE)
 
 
 def _nonfinite(record: dict[str, Any]) -> dict[str, str]:
