@@ -34,6 +34,8 @@ class PairedPath:
     """Exact match as 0 and 1, or summed nats, [N, K]."""
     weights: Floats
     """1 for exact match, completion tokens for cross-entropy, [N]."""
+    sample_id: NDArray[np.str_]
+    """Content hash of each sample, [N]."""
 
     @property
     def samples(self) -> int:
@@ -83,7 +85,9 @@ def pair(evals: Sequence[FixedEval], metric: Metric) -> PairedPath | None:
     usable_N = np.isfinite(np.stack(columns, 1)).all(1) & (weights_N > 0)
     if not usable_N.any():
         return None
-    return PairedPath([measured[k].step for k in kept], np.stack(columns, 1)[usable_N], weights_N[usable_N])
+    sample_id_N = tables[kept[-1]].sample_id[rows[-1]]
+    steps = [measured[k].step for k in kept]
+    return PairedPath(steps, np.stack(columns, 1)[usable_N], weights_N[usable_N], sample_id_N[usable_N])
 
 
 def _values(table: SampleResults, metric: Metric) -> Floats:
