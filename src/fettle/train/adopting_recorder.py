@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from fettle.decide.score import checkpoint_score, incomparable
 from fettle.runs.checkpoints import INFO
 from fettle.runs.folder import replace_file
 from fettle.train.recorder import Recorder
@@ -17,9 +15,6 @@ from fettle.train.recorder import Recorder
 
 class AdoptingRecorder(Recorder):
     """Scores checkpoints that another trainer wrote, where they lie; records steps whose loss is unknown."""
-
-    incomparable_because: str | None = None
-    """Why train loss and eval loss of this run cannot be set against each other, once that is known."""
 
     def unmeasured_step(self, step: int, **fields: Any) -> None:
         """One optimizer step whose loss per token could not be measured."""
@@ -41,19 +36,8 @@ class AdoptingRecorder(Recorder):
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         """Score the checkpoint at `path` and write fettle.json into it. Raises OSError where it cannot."""
-        scored = self._score(step)
-        info = {
-            "step": step,
-            "epoch": epoch,
-            "run": self.folder.path.name,
-            **scored,
-            **(provenance or {}),
-            "state": self.state_dict(step),
-        }
-        relative = Path(os.path.relpath(path, self.folder.path)).as_posix()
-        self.last_checkpoint = path
-        self._log.append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored})
-        self._update_status(force=True, last_checkpoint=relative)
+        scored, info = self._scored(step, epoch, provenance)
+        self._saved(step, path, epoch, scored)
         options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
         replace_file(path / INFO, orjson.dumps(info, option=options, default=str))
 
@@ -117,24 +101,3 @@ class AdoptingRecorder(Recorder):
             message=f"{what}: {error.strerror or error}.",
             recommendation="Make room on the disk; training goes on.",
         )
-
-    def _score(self, step: int) -> dict[str, Any]:
-        evaluated = self._judgement if self._judgement is not None and self._judgement[0] == step else None
-        numbers = evaluated[1].fields if evaluated else {}
-        eval_loss = numbers.get("cross_entropy")
-        train_loss = evaluated[2] if evaluated else None
-        improved = evaluated[1].improved if evaluated else None
-        if self.incomparable_because is not None and eval_loss is not None and train_loss is not None:
-            score = incomparable(eval_loss, train_loss, improved, self.incomparable_because)
-        else:
-            score = checkpoint_score(eval_loss, train_loss, improved=improved)
-        return {
-            "score": score.score,
-            "components": score.components,
-            "inputs": score.inputs,
-            "score_version": score.version,
-            "score_reason": score.reason,
-            "cross_entropy": eval_loss,
-            "exact_match": numbers.get("exact_match"),
-            "train_loss": train_loss,
-        }

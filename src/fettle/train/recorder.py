@@ -14,7 +14,7 @@ from typing import Any
 from loguru import logger
 
 from fettle.decide.early_stop import EarlyStopping
-from fettle.decide.score import checkpoint_score
+from fettle.decide.score import checkpoint_score, incomparable
 from fettle.metrics import StreamingCrossEntropy, Throughput, summarise_samples
 from fettle.runs import EventLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.records import SampleResults, State
@@ -43,6 +43,9 @@ class Recorder:
     Logging never raises and never waits for the disk to sync: what could not be
     written is counted and shown. A checkpoint that cannot be written does raise.
     """
+
+    incomparable_because: str | None = None
+    """Why train loss and eval loss of this run cannot be set against each other, once that is known."""
 
     def __init__(
         self,
@@ -182,36 +185,9 @@ class Recorder:
         provenance: Mapping[str, Any] | None = None,
     ) -> Path:
         """Save atomically what `fill` writes, scored once with its inputs beside it."""
-        evaluated = self._judgement if self._judgement is not None and self._judgement[0] == step else None
-        numbers = evaluated[1].fields if evaluated else {}
-        score = checkpoint_score(
-            numbers.get("cross_entropy"),
-            evaluated[2] if evaluated else None,
-            improved=evaluated[1].improved if evaluated else None,
-        )
-        scored = {
-            "score": score.score,
-            "components": score.components,
-            "inputs": score.inputs,
-            "score_version": score.version,
-            "score_reason": score.reason,
-            "cross_entropy": numbers.get("cross_entropy"),
-            "exact_match": numbers.get("exact_match"),
-            "train_loss": evaluated[2] if evaluated else None,
-        }
-        info = {
-            "step": step,
-            "epoch": epoch,
-            "run": self.folder.path.name,
-            **scored,
-            **(provenance or {}),
-            "state": self.state_dict(step),
-        }
+        scored, info = self._scored(step, epoch, provenance)
         path = write_checkpoint(self.folder.checkpoints_path, step, fill, info)
-        relative = str(path.relative_to(self.folder.path))
-        self.last_checkpoint = path
-        self._log.append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored})
-        self._update_status(force=True, last_checkpoint=relative)
+        self._saved(step, path, epoch, scored)
         return path
 
     def alert(
@@ -265,6 +241,46 @@ class Recorder:
         self._completion_tokens_total = state["completion_tokens_total"]
 
     # -- the inside ----------------------------------------------------------------
+
+    def _scored(
+        self, step: int, epoch: float | None, provenance: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The score of the weights after `step` with its inputs, and all of fettle.json."""
+        evaluated = self._judgement if self._judgement is not None and self._judgement[0] == step else None
+        numbers = evaluated[1].fields if evaluated else {}
+        eval_loss = numbers.get("cross_entropy")
+        train_loss = evaluated[2] if evaluated else None
+        improved = evaluated[1].improved if evaluated else None
+        if self.incomparable_because is not None and eval_loss is not None and train_loss is not None:
+            score = incomparable(eval_loss, train_loss, improved, self.incomparable_because)
+        else:
+            score = checkpoint_score(eval_loss, train_loss, improved=improved)
+        scored = {
+            "score": score.score,
+            "components": score.components,
+            "inputs": score.inputs,
+            "score_version": score.version,
+            "score_reason": score.reason,
+            "cross_entropy": eval_loss,
+            "exact_match": numbers.get("exact_match"),
+            "train_loss": train_loss,
+        }
+        info = {
+            "step": step,
+            "epoch": epoch,
+            "run": self.folder.path.name,
+            **scored,
+            **(provenance or {}),
+            "state": self.state_dict(step),
+        }
+        return scored, info
+
+    def _saved(self, step: int, path: Path, epoch: float | None, scored: Mapping[str, Any]) -> None:
+        """A checkpoint is on disk, in the run folder or beside it."""
+        relative = Path(os.path.relpath(path, self.folder.path)).as_posix()
+        self.last_checkpoint = path
+        self._log.append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored})
+        self._update_status(force=True, last_checkpoint=relative)
 
     def _judge(self, step: int, numbers: Mapping[str, Any]) -> Judgement:
         cross_entropy, exact_match = numbers.get("cross_entropy"), numbers.get("exact_match")
