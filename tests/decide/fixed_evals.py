@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fettle.metrics import summarise_samples
+from fettle.metrics import calibration_bins, expected_calibration_error, summarise_samples
 from fettle.runs.records import FixedEval, SampleResults
 
 
@@ -51,6 +52,22 @@ def fixed_eval(
         tokens=int(lengths.sum()),
         per_sample=samples,
     )
+
+
+def calibrated(step: int, gap: float, *, n: int = 300, tokens: int = 20, seed: int = 0) -> FixedEval:
+    """An eval whose confidence exceeds its accuracy by `gap`."""
+    rng = np.random.default_rng([seed, step])
+    confidence = rng.uniform(0.5, 0.95, n * tokens)
+    correct = rng.random(n * tokens) < confidence - gap
+    offsets = np.arange(n + 1) * tokens
+    token_bins, bin_confidence, bin_correct = calibration_bins(confidence, correct, offsets)
+    base = fixed_eval(step, np.ones(n), tokens=np.full(n, tokens))
+    assert base.per_sample is not None
+    samples = replace(
+        base.per_sample, bin_tokens=token_bins, bin_confidence=bin_confidence, bin_correct=bin_correct
+    )
+    ece = expected_calibration_error(confidence, correct)
+    return replace(base, expected_calibration_error=ece, per_sample=samples)
 
 
 def loss_only(losses: Sequence[float], every: int = 100) -> list[FixedEval]:

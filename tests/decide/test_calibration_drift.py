@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from decide.fixed_evals import fixed_eval
+from decide.fixed_evals import calibrated, fixed_eval
 from fettle.decide.calibration import calibration_drift
-from fettle.metrics import calibration_bins, expected_calibration_error
 from fettle.runs.records import FixedEval
-
-
-def calibrated(step: int, gap: float, *, n: int = 300, tokens: int = 20, seed: int = 0) -> FixedEval:
-    """An eval whose confidence exceeds its accuracy by `gap`."""
-    rng = np.random.default_rng([seed, step])
-    confidence = rng.uniform(0.5, 0.95, n * tokens)
-    correct = rng.random(n * tokens) < confidence - gap
-    offsets = np.arange(n + 1) * tokens
-    token_bins, bin_confidence, bin_correct = calibration_bins(confidence, correct, offsets)
-    base = fixed_eval(step, np.ones(n), tokens=np.full(n, tokens))
-    assert base.per_sample is not None
-    samples = replace(
-        base.per_sample, bin_tokens=token_bins, bin_confidence=bin_confidence, bin_correct=bin_correct
-    )
-    ece = expected_calibration_error(confidence, correct)
-    return replace(base, expected_calibration_error=ece, per_sample=samples)
 
 
 def test_slow_drift_is_seen_against_the_best() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ COLOURS = {
     "investigate": "bold red",
     "insufficient": "bold cyan",
 }
+EXIT_CODES = {"continue": 0, "stop": 10, "investigate": 20, "insufficient": 30}
 
 
 @click.command("verdict")
@@ -28,14 +30,17 @@ def command(run: Path, as_json: bool) -> None:
 
     RUN is a run folder, a metrics.jsonl, a Hugging Face output folder or a trainer_state.json.
 
+    The exit code lets scripts act on it: 0 go on, 10 stop, 20 investigate, 30 insufficient
+    evidence; 1 is a RUN that cannot be read.
+
     \b
     Example:
       fettle verdict runs/<run> --json
     """
-    print_verdict(run, as_json=as_json)
+    sys.exit(EXIT_CODES[print_verdict(run, as_json=as_json).action])
 
 
-def print_verdict(run: Path, *, as_json: bool) -> None:
+def print_verdict(run: Path, *, as_json: bool) -> Verdict:
     """Judge a run and print the verdict."""
     from fettle.api import open_run
 
@@ -44,6 +49,7 @@ def print_verdict(run: Path, *, as_json: bool) -> None:
         print_json(result.to_json())
     else:
         _show(result)
+    return result
 
 
 def _show(result: Verdict) -> None:
@@ -86,6 +92,8 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
         rows.append(
             ("Patterns", [_pattern(row, evidence["weakest_pattern"]) for row in evidence["patterns"]])
         )
+    if evidence["samples"]:
+        rows.append(("Samples", [evidence["samples"]["text"]]))
     if evidence["overfitting"]:
         sign = evidence["overfitting"]
         rows.append(

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.decide.calibration import CalibrationDrift, calibration_drift
 from fettle.decide.choice import Choice, choose_checkpoint
 from fettle.decide.comparability import Comparability, loss_comparability
+from fettle.decide.history import SampleHistory, sample_history
 from fettle.decide.overfitting import Overfitting, overfitting
 from fettle.decide.patterns import NextData, PatternResult, pattern_results, recommend_data, weakest_pattern
 from fettle.decide.trend import Trend, trend
@@ -49,6 +51,8 @@ class Findings:
     """The eval whose numbers are shown: of the chosen checkpoint, else the last."""
     comparability: Comparability
     overfitting: Overfitting | None
+    history: SampleHistory | None = None
+    drift: CalibrationDrift | None = None
     patterns: list[PatternResult] = field(default_factory=list[PatternResult])
     weakest: PatternResult | None = None
     next_data: NextData | None = None
@@ -84,6 +88,8 @@ def find(run: Evidence) -> Findings:
         judged=judged,
         comparability=comparability,
         overfitting=overfitting(evals, run.train, cross_entropy),
+        history=sample_history(evals),
+        drift=calibration_drift(evals),
         patterns=patterns,
         weakest=weakest,
         next_data=recommend_data(judged, first, weakest, run.metadata) if judged else None,

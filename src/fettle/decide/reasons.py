@@ -34,6 +34,8 @@ def reasons(findings: Findings, ruling: Ruling) -> list[str]:
         lines.append(f"{findings.choice.explanation}.")
     if findings.patterns:
         lines.append(patterns_line(findings) + ".")
+    if findings.history is not None:
+        lines.append(f"Samples: {findings.history.text}.")
     return lines
 
 
@@ -113,6 +115,8 @@ def warnings(findings: Findings) -> list[str]:
     if findings.exact_match.state == "improving" and findings.cross_entropy.state == "regressing":
         lines.append("Cross-entropy rises while exact match improves: wrong answers are held more firmly.")
     lines += _calibration(findings.judged)
+    if findings.drift is not None:
+        lines.append(f"Calibration drifts: {findings.drift.text}.")
     lines += [
         _sentence(str(a.get("message")))
         for a in findings.run.alerts

@@ -114,6 +114,8 @@ def _evidence(findings: Findings) -> dict[str, Any]:
         "weakest_pattern": findings.weakest.pattern if findings.weakest else None,
         "next_data": findings.next_data.to_json() if findings.next_data else None,
         "overfitting": findings.overfitting.to_json() if findings.overfitting else None,
+        "samples": findings.history.to_json() if findings.history else None,
+        "calibration_drift": findings.drift.to_json() if findings.drift else None,
         "train_and_eval_loss": findings.comparability.to_json(),
         "early_stop": dict(findings.run.early_stop) if findings.run.early_stop else None,
         "checkpoints_on_disk": sum(c.path is not None for c in findings.run.checkpoints),
