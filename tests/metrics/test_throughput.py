@@ -55,3 +55,18 @@ def test_clock_that_jumps_back_makes_no_negative_rate() -> None:
     clock.now -= 5.0
     assert throughput.step(tokens=100, completion_tokens=10) == 0.0
     assert throughput.average() is None
+
+
+def test_trend_is_against_the_first_steps() -> None:
+    throughput = Throughput(warm_up_steps=1, window=2, baseline_steps=3)
+    throughput.step(tokens=1, completion_tokens=1, seconds=50.0)  # compilation
+    for _ in range(2):
+        throughput.step(tokens=100, completion_tokens=10, seconds=1.0)
+    assert throughput.baseline() is None
+    assert throughput.trend is None
+    throughput.step(tokens=100, completion_tokens=10, seconds=1.0)
+    assert throughput.baseline() == Rates(100.0, 10.0, 1.0, 3)
+    for _ in range(2):
+        throughput.step(tokens=100, completion_tokens=10, seconds=2.0)
+    assert throughput.trend == 0.5
+    assert throughput.baseline() == Rates(100.0, 10.0, 1.0, 3)

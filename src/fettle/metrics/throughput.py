@@ -30,9 +30,15 @@ class Throughput:
     """
 
     def __init__(
-        self, warm_up_steps: int = 2, window: int = 10, clock: Callable[[], float] = time.perf_counter
+        self,
+        warm_up_steps: int = 2,
+        window: int = 10,
+        baseline_steps: int = 20,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._clock = clock
+        self._baseline_steps = baseline_steps
+        self._baseline: Rates | None = None
         self._warm_up_left = warm_up_steps
         self._mark: float | None = None
         self._recent: deque[tuple[int, int, float]] = deque(maxlen=window)
@@ -61,6 +67,8 @@ class Throughput:
         self._completion_tokens += completion_tokens
         self._seconds += seconds
         self._steps += 1
+        if self._steps == self._baseline_steps:
+            self._baseline = self.average()
         return seconds
 
     def recent(self) -> Rates | None:
@@ -72,6 +80,16 @@ class Throughput:
     def average(self) -> Rates | None:
         """Rates of all steps after the warm-up."""
         return _rates(self._tokens, self._completion_tokens, self._seconds, self._steps)
+
+    def baseline(self) -> Rates | None:
+        """Rates of the first `baseline_steps` after the warm-up; None before they are done."""
+        return self._baseline
+
+    @property
+    def trend(self) -> float | None:
+        """Tokens per second of the last steps over those of the first: below 1 it became slower."""
+        now, first = self.recent(), self._baseline
+        return None if now is None or first is None else now.tokens_per_sec / first.tokens_per_sec
 
     @property
     def tokens_per_sec(self) -> float | None:

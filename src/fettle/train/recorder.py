@@ -18,6 +18,7 @@ from fettle.decide.score import checkpoint_score, incomparable
 from fettle.metrics import StreamingCrossEntropy, Throughput, summarise_samples
 from fettle.runs import EventLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.records import SampleResults, State
+from fettle.train.host import HostMeter, training_gpu
 
 # A person reads the status, and a page polls the log: once a second is live enough for both.
 STATUS_INTERVAL_SECONDS = 1.0
@@ -63,6 +64,7 @@ class Recorder:
         self._log = EventLog(folder.metrics_path)
         self._streaming = StreamingCrossEntropy()
         self._throughput = Throughput()
+        self._host = HostMeter(training_gpu())
         self._window_loss_sum = 0.0
         self._window_tokens = 0
         self._best_cross_entropy: float | None = None
@@ -127,15 +129,19 @@ class Recorder:
         }
         self._log.append("train", fields)
         self._train_seconds += seconds or 0.0
+        self._status.update(self._speed())
         self._update_status(
             step=step,
             epoch=epoch,
             loss=loss if isfinite(loss) else None,
             streaming_ce=self._streaming.value,
             learning_rate=learning_rate,
-            tokens_per_sec=self._throughput.tokens_per_sec,
             eta_seconds=self._eta(step),
         )
+        machine = self._host.due()
+        if machine is not None:
+            self._log.append("system", {"step": step, **machine})
+            self._status["system"] = dict(machine)
         self._monitor_seconds = self._clock() - started
         self._monitor_total += self._monitor_seconds
 
@@ -306,6 +312,15 @@ class Recorder:
             should_stop=decision.should_stop,
             evals_without_improvement=decision.evals_without_improvement,
         )
+
+    def _speed(self) -> dict[str, float | None]:
+        average, baseline = self._throughput.average(), self._throughput.baseline()
+        return {
+            "tokens_per_sec": self._throughput.tokens_per_sec,
+            "tokens_per_sec_average": average.tokens_per_sec if average else None,
+            "tokens_per_sec_baseline": baseline.tokens_per_sec if baseline else None,
+            "throughput_trend": self._throughput.trend,
+        }
 
     def _eta(self, step: int) -> float | None:
         seconds = self._throughput.seconds_per_step
