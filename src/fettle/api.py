@@ -13,7 +13,7 @@ class Run(RunReader):
 
     def evidence(self) -> Evidence:
         """Everything the verdict looks at."""
-        stops = self.records("early_stop")
+        stops, layers = self.records("early_stop"), self.layers()
         return Evidence(
             name=self.name,
             state=self.state(),
@@ -24,6 +24,7 @@ class Run(RunReader):
             alerts=self.records("alert"),
             config=self.config(),
             metadata=self.metadata(),
+            layers=layers[-1] if layers else None,
         )
 
     def verdict(self) -> Verdict:

@@ -151,12 +151,85 @@ def test_monitoring_changes_no_bit_of_the_training(tmp_path: Path, tokenizer: An
     plain = hf_trainer(tmp_path / "plain", tokenizer)
     plain.train()
     watched = hf_trainer(tmp_path / "watched", tokenizer)
-    watched.add_callback(FettleCallback(valid, eval_interval_steps=2))
+    watched.add_callback(FettleCallback(valid, eval_interval_steps=2, layer_interval_steps=2))
     watched.train()
     assert len(open_run(tmp_path / "watched" / "out" / "fettle").evals()) == 3
+    assert len(open_run(tmp_path / "watched" / "out" / "fettle").layers()) == 3
     mine, theirs = weights(watched.model), weights(plain.model)
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     assert not watched.model._forward_hooks
+
+
+def lora_model(tokenizer: Any, **changes: Any) -> Any:
+    """Begins with B and A that are not zero, so that movement needs to know them."""
+    peft: Any = pytest.importorskip("peft")
+    settings = {"r": 2, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": "pissa", **changes}
+    return peft.get_peft_model(tiny_model(tokenizer), peft.LoraConfig(task_type="CAUSAL_LM", **settings))
+
+
+def dense(model: Any) -> dict[str, torch.Tensor]:
+    return {
+        name: (module.get_base_layer().weight + module.get_delta_weight("default")).detach().double()
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+
+
+def test_layers_move_from_the_start_of_the_run_also_after_a_resume(tmp_path: Path, tokenizer: Any) -> None:
+    def trained(folder: str, resume: str | None = None) -> Any:
+        model = lora_model(tokenizer)
+        begun = dense(model)
+        trainer = hf_trainer(tmp_path / folder, tokenizer, model=model, save_strategy="steps", save_steps=3)
+        trainer.add_callback(FettleCallback(layer_interval_steps=2))
+        trainer.train(resume_from_checkpoint=resume)
+        return begun, dense(model), open_run(tmp_path / folder / "out" / "fettle").layers()
+
+    begun, ended, whole = trained("whole")
+    assert [(a.step, a.since_step, a.method) for a in whole] == [
+        (2, 0, "lora"),
+        (4, 0, "lora"),
+        (6, 0, "lora"),
+    ]
+    for group in whole[-1].groups:
+        word = {"qkv": "q_proj", "mlp": "down_proj"}[group.group]
+        (name,) = [n for n in begun if f"layers.{group.layer}." in n and n.endswith(word)]
+        assert group.movement == pytest.approx(float((ended[name] - begun[name]).norm()), rel=1e-3)
+        assert group.weight_norm == pytest.approx(float(begun[name].norm()), rel=1e-5)
+    trained("cut")
+    _, _, cut = trained("cut", resume=str(tmp_path / "cut" / "out" / "checkpoint-3"))
+    assert [(a.step, a.groups) for a in cut] == [(a.step, a.groups) for a in whole]
+
+
+def test_gradient_norms_of_layers_add_up_to_that_of_the_step(tmp_path: Path, tokenizer: Any) -> None:
+    trainer = hf_trainer(
+        tmp_path, tokenizer, model=lora_model(tokenizer), max_steps=2, max_grad_norm=1e-3, save_strategy="no"
+    )
+    trainer.add_callback(FettleCallback(layer_interval_steps=1))
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    for activity, row in zip(run.layers(), run.records("train"), strict=True):
+        total = sum(g.grad_norm**2 for g in activity.groups) ** 0.5
+        assert total == pytest.approx(row["grad_norm"], rel=1e-5)
+        assert total > 1e-3
+
+
+def test_a_checkpoint_that_says_nothing_of_the_start_is_told(tmp_path: Path, tokenizer: Any) -> None:
+    settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2}
+    hf_trainer(tmp_path, tokenizer, max_steps=2, **settings).train()
+    trainer = hf_trainer(tmp_path, tokenizer, max_steps=4, **settings)
+    trainer.add_callback(FettleCallback())
+    trainer.train(resume_from_checkpoint=True)
+    run = open_run(tmp_path / "out" / "fettle")
+    assert [(a.step, a.since_step) for a in run.layers()] == [(4, 2)]
+    assert "does not say where the weights began" in (run.path / "logs" / "train.log").read_text()
+
+
+def test_layers_are_left_alone_where_nobody_asks(tmp_path: Path, tokenizer: Any) -> None:
+    trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=6)
+    trainer.add_callback(FettleCallback(layer_interval_steps=None))
+    trainer.train()
+    assert open_run(tmp_path / "out" / "fettle").layers() == []
+    assert not (tmp_path / "out" / "checkpoint-6" / "layer_start.pt").exists()
 
 
 def test_the_loss_of_an_accumulated_step_is_the_score_of_its_batches(tmp_path: Path, tokenizer: Any) -> None:

@@ -60,9 +60,14 @@ class Ahead:
 
     def __init__(self) -> None:
         self.submitted: list[int] = []
+        self.read: list[int] = []
 
-    def step(self, batch: Collection[Sequence], learning_rate: float) -> "Ahead":
+    def step(
+        self, batch: Collection[Sequence], learning_rate: float, *, read_layers: bool = False
+    ) -> "Ahead":
         self.submitted.append(round(learning_rate))
+        if read_layers:
+            self.read.append(round(learning_rate))
         return self
 
     def result(self) -> StepResult:
@@ -79,6 +84,7 @@ def test_steps_run_one_ahead_and_never_past_a_boundary() -> None:
         batch=lambda step: [],
         learning_rate=float,
         boundary=lambda step: step % 5 == 0,
+        read_layers=lambda step: step == 3,
         stopping=lambda: stop,
     )
     for done in steps:
@@ -88,6 +94,7 @@ def test_steps_run_one_ahead_and_never_past_a_boundary() -> None:
     # The step that was ahead when the stop came is still yielded: its weights are in the model.
     assert seen[6:] == [(7, 8), (8, 8)]
     assert backend.submitted == list(range(1, 9))
+    assert backend.read == [3]
 
 
 @pytest.mark.parametrize("name", ["constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt"])

@@ -40,6 +40,7 @@ training:
   max_seq_length: 128
   checkpoint_interval_steps: 5
   eval_interval_steps: 5
+  layer_interval_steps: 4
   early_stopping_patience: 0
 """
 STEPS = 30
@@ -99,6 +100,8 @@ def assert_same_run(out: Path, reference: Path) -> None:
     assert [(e.step, e.cross_entropy) for e in ours.evals()] == [
         (e.step, e.cross_entropy) for e in theirs.evals()
     ]
+    assert [a.step for a in ours.layers()] == [*range(4, STEPS, 4), STEPS]
+    assert [a.groups for a in ours.layers()] == [a.groups for a in theirs.layers()]
     last = f"checkpoints/checkpoint-{STEPS}"
     a, b = (load_file(run / last / "adapter_model.safetensors") for run in (out, reference))
     assert a.keys() == b.keys()
@@ -240,6 +243,43 @@ def test_a_number_that_is_none_stops_at_once_and_changes_no_weight(project: Path
     assert "checkpoint-10" in alert["recommendation"]
     (row,) = [r for r in RunReader(tmp_path / "run").records("train") if r["step"] == 13]
     assert row["loss_nonfinite"] == "nan"
+
+
+@pytest.mark.parametrize("lora", ["lora.dora=true", "lora.rslora=true", "lora=null"])
+def test_measuring_layers_changes_no_bit_of_the_training(project: Path, tmp_path: Path, lora: str) -> None:
+    limits = ("training.max_steps=6", "training.max_grad_norm=0.5", lora)
+    run(project, tmp_path / "on", *limits, "training.layer_interval_steps=1")
+    run(project, tmp_path / "off", *limits, "training.layer_interval_steps=null")
+    weights = "model.safetensors" if lora == "lora=null" else "adapter_model.safetensors"
+    on, off = (load_file(tmp_path / way / "checkpoints/checkpoint-6" / weights) for way in ("on", "off"))
+    assert on.keys() == off.keys()
+    assert all(torch.equal(on[key], off[key]) for key in on)
+    measured, silent = RunReader(tmp_path / "on"), RunReader(tmp_path / "off")
+    np.testing.assert_array_equal(measured.columns("train")["loss"], silent.columns("train")["loss"])
+    assert silent.layers() == []
+    activities = measured.layers()
+    assert [a.step for a in activities] == [1, 2, 3, 4, 5, 6]
+    assert all(g.movement > 0 for g in activities[-1].groups)
+    for activity, row in zip(activities, measured.records("train"), strict=True):
+        assert activity.method == ("full" if lora == "lora=null" else "lora")
+        norms = [g.grad_norm or 0.0 for g in activity.groups]
+        # Norms and biases are trained too in full fine-tuning, and are in no group.
+        close = 1e-1 if activity.method == "full" else 1e-5
+        assert np.hypot.reduce(norms) == pytest.approx(row["grad_norm"], rel=close)
+
+
+def test_full_fine_tuning_that_was_cut_short_still_moves_from_the_base(project: Path, tmp_path: Path) -> None:
+    def kill(done: DoneStep) -> None:
+        if done.step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    limits = ("training.max_steps=8", "lora=null")
+    run(project, tmp_path / "whole", *limits)
+    in_child(lambda: run(project, tmp_path / "cut", *limits, on_step=kill))
+    run(project, tmp_path / "cut", *limits)
+    whole, cut = (RunReader(tmp_path / name).layers() for name in ("whole", "cut"))
+    assert [a.step for a in cut] == [4, 8]
+    assert [a.groups for a in cut] == [a.groups for a in whole]
 
 
 def test_how_a_step_is_split_changes_neither_loss_nor_gradient(project: Path) -> None:

@@ -105,6 +105,8 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
                 ],
             )
         )
+    if evidence["layers"] and evidence["layers"]["top"]:
+        rows.append(("Layers", [_most_moved(evidence["layers"])]))
     rows.append(("Why", result.reasons[:1]))
     if result.warnings:
         rows.append(("Warnings", result.warnings))
@@ -135,6 +137,13 @@ def _numbers(numbers: dict[str, Any]) -> str:
     if numbers["samples"]:
         parts.append(f"n = {numbers['samples']}")
     return "   ".join(parts)
+
+
+def _most_moved(layers: dict[str, Any]) -> str:
+    """`7, 6, 3 moved most (ΔW/W 0.52 %)` of the layers, the most first."""
+    top = layers["top"]
+    names, size = ", ".join(str(row["layer"]) for row in top), top[0]["relative"]
+    return f"{names} moved most" + (f" (ΔW/W {100 * size:.2g} %)" if size is not None else "")
 
 
 def _pattern(row: dict[str, Any], weakest: str | None) -> str:

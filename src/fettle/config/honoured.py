@@ -16,6 +16,7 @@ _TINKER = {
     "dtype": "the service chooses it",
     "device": "the service computes on its own",
     "training.gradient_checkpointing": "the service manages its own memory",
+    "training.layer_interval_steps": "the weights stay with the service",
     "training.eval_batch_tokens": "the service forms its own batches",
 }
 

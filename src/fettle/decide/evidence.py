@@ -17,7 +17,7 @@ from fettle.decide.history import SampleHistory, sample_history
 from fettle.decide.overfitting import Overfitting, overfitting
 from fettle.decide.patterns import NextData, PatternResult, pattern_results, recommend_data, weakest_pattern
 from fettle.decide.trend import Trend, trend
-from fettle.runs.records import Checkpoint, FixedEval, State
+from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +35,8 @@ class Evidence:
     alerts: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
+    layers: LayerActivity | None = None
+    """The last measurement of how far the layers moved."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fettle.decide.actions import Ruling
 from fettle.decide.evidence import Findings
+from fettle.decide.layers import dead_layers_warning
 from fettle.runs.records import FixedEval
 
 
@@ -117,6 +118,7 @@ def warnings(findings: Findings) -> list[str]:
     lines += _calibration(findings.judged)
     if findings.drift is not None:
         lines.append(f"Calibration drifts: {findings.drift.text}.")
+    lines += dead_layers_warning(findings.run.layers)
     lines += [
         _sentence(str(a.get("message")))
         for a in findings.run.alerts

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from fettle.decide.actions import Action, rule
 from fettle.decide.evidence import Evidence, Findings, find
+from fettle.decide.layers import layers_evidence
 from fettle.decide.reasons import not_measured, reasons, warnings
 from fettle.metrics import perplexity
 from fettle.runs.records import FixedEval
@@ -117,6 +118,7 @@ def _evidence(findings: Findings) -> dict[str, Any]:
         "samples": findings.history.to_json() if findings.history else None,
         "calibration_drift": findings.drift.to_json() if findings.drift else None,
         "train_and_eval_loss": findings.comparability.to_json(),
+        "layers": layers_evidence(findings.run.layers),
         "early_stop": dict(findings.run.early_stop) if findings.run.early_stop else None,
         "checkpoints_on_disk": sum(c.path is not None for c in findings.run.checkpoints),
     }

@@ -8,12 +8,15 @@ from fettle.metrics.calibration import (
 )
 from fettle.metrics.cross_entropy import perplexity, token_cross_entropy
 from fettle.metrics.intervals import Estimate, wilson_interval
+from fettle.metrics.layers import ModuleNorms, group_movements, layer_activity_summary, layer_rows
+from fettle.metrics.module_names import layer_and_group
 from fettle.metrics.streaming import StreamingCrossEntropy, ema
 from fettle.metrics.summary import summarise_samples
 from fettle.metrics.throughput import Rates, Throughput
 
 __all__ = [
     "Estimate",
+    "ModuleNorms",
     "Rates",
     "StreamingCrossEntropy",
     "Throughput",
@@ -22,6 +25,10 @@ __all__ = [
     "ema",
     "expected_calibration_error",
     "expected_calibration_error_from_bins",
+    "group_movements",
+    "layer_activity_summary",
+    "layer_and_group",
+    "layer_rows",
     "perplexity",
     "summarise_samples",
     "token_cross_entropy",

@@ -16,7 +16,8 @@ from fettle.runs.folder import RunFolder, is_locked, read_json
 from fettle.runs.follow import LogFollower
 from fettle.runs.foreign import hugging_face_records, normalised
 from fettle.runs.huggingface import newest_state, output_checkpoints, read_state
-from fettle.runs.records import Checkpoint, FixedEval, State
+from fettle.runs.layers import layer_activity
+from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 from fettle.runs.samples import load_samples
 from fettle.runs.table import EventTable
 
@@ -131,6 +132,10 @@ class RunReader:
             per_sample=load_samples(folder.fixed_eval_path, step) if folder and per_sample else None,
             extra={key: value for key, value in record.items() if key not in named},
         )
+
+    def layers(self) -> list[LayerActivity]:
+        """How far each layer had moved, measurement by measurement."""
+        return [layer_activity(record) for record in self._table.records("layers")]
 
     def checkpoints(self) -> list[Checkpoint]:
         """Checkpoints by step: those on disk, and those that only the log knows (path None)."""

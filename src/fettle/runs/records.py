@@ -86,3 +86,39 @@ class Checkpoint:
     size_bytes: int | None = None
     created_at: str | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMovement:
+    """How far one group of modules of one layer moved from the start of training."""
+
+    layer: int | None
+    """None outside the layers: embeddings, head."""
+    group: str
+    """`qkv`, `o`, `mlp` or `other`."""
+    modules: int
+    movement: float
+    """Frobenius norm of W - W0 over all its modules."""
+    weight_norm: float | None = None
+    """Frobenius norm of W0; None where it cannot be read."""
+    grad_norm: float | None = None
+    """2-norm of the gradient of what is trained here, before clipping; None where it was not read."""
+
+    @property
+    def relative(self) -> float | None:
+        """Movement over weight norm."""
+        return self.movement / self.weight_norm if self.weight_norm else None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerActivity:
+    """One `layers` record: what moved until `step`."""
+
+    step: int
+    method: Literal["lora", "full"]
+    """What is trained: low-rank factors, or the weights themselves."""
+    groups: list[GroupMovement]
+    since_step: int = 0
+    """Movement counts from here; above 0 where a run went on without knowing how it began."""
+    seconds: float | None = None
+    """What the measurement took."""

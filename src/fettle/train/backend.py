@@ -12,6 +12,7 @@ from fettle.data.sequence import Sequence
 
 if TYPE_CHECKING:
     from fettle.scoring.scores import Scores
+    from fettle.train.layer_movement import LayerMovement
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,16 @@ class Backend(Protocol):
     lookahead: int
     """Steps to submit beyond the one awaited: 0 on a local device, 1 where the service idles meanwhile."""
 
-    def step(self, batch: Collection[Sequence], learning_rate: float) -> PendingStep:
+    layer_movement: LayerMovement | None
+    """Measures how far the layers moved; None where nobody asked or the weights are elsewhere."""
+
+    def step(
+        self, batch: Collection[Sequence], learning_rate: float, *, read_layers: bool = False
+    ) -> PendingStep:
         """Forward, backward and one optimizer step; the gradient is per completion token of the batch.
 
-        A non-finite loss or gradient leaves the weights as they were.
+        A non-finite loss or gradient leaves the weights as they were. `read_layers` keeps the
+        gradient norm of each layer for the measurement that follows.
         """
         ...
 

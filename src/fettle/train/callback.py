@@ -21,6 +21,7 @@ from fettle.scoring import score
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.held_out import completion_share, load_fixed_eval
+from fettle.train.layer_movement import LayerMovement
 from fettle.train.processes import agreed, over_processes
 from fettle.train.recorder import Judgement
 from fettle.train.step_meter import GradientMeter, MeasuredStep, StepMeter
@@ -38,6 +39,7 @@ SETTINGS = (
     "train_on",
     "batch_tokens",
     "keep_best",
+    "layer_interval_steps",
 )
 
 # Runs this process writes. A trainer that raised never says that it ended: the next one of
@@ -73,13 +75,15 @@ class FettleCallback(TrainerCallback, ExportableState):
         train_on: Literal["all", "last"] = "all",
         batch_tokens: int | None = None,
         keep_best: bool = True,
+        layer_interval_steps: int | None = 100,
     ) -> None:
         """See the fields of a fettle configuration of the same names.
 
         `out` is the run folder, by default `fettle` in the trainer's output folder.
         `eval_interval_steps` is by default the trainer's own interval of evaluation, else of
         saving, else 250. `max_seq_length` is by default the trainer's `max_length`, else the
-        context of the model. `keep_best` saves a checkpoint at every new best.
+        context of the model. `keep_best` saves a checkpoint at every new best. Every
+        `layer_interval_steps` it is measured how far each layer moved; None: never.
         """
         self.fixed_eval = None if fixed_eval is None else Path(fixed_eval)
         self.out = None if out is None else Path(out)
@@ -92,10 +96,12 @@ class FettleCallback(TrainerCallback, ExportableState):
         self.train_on: Literal["all", "last"] = train_on
         self.batch_tokens = batch_tokens
         self.keep_best = keep_best
+        self.layer_interval_steps = layer_interval_steps
         self.recorder: AdoptingRecorder | None = None
         """Writes the run folder while training runs; None before it, and on other processes."""
         self._open = ExitStack()
         self._eval_set: FixedEvalSet | None = None
+        self._layers: LayerMovement | None = None
         self._provenance: dict[str, Any] = {}
         self._step = 0
         self._evaluated: int | None = None
@@ -125,6 +131,7 @@ class FettleCallback(TrainerCallback, ExportableState):
                 data = self._load_fixed_eval(args, model, kwargs.get("processing_class"))
                 folder = self._open_folder(args, state, model, data, opened)
                 self._start(folder, args, state, restored, opened)
+                self._watch_layers(args, model)
             self._meter = StepMeter(model)
             opened.callback(self._meter.close)
             alone = args.world_size == 1 and not args.fp16
@@ -154,6 +161,8 @@ class FettleCallback(TrainerCallback, ExportableState):
                     parameter.grad = None
         if self.recorder is not None:
             self.recorder.spent(time.perf_counter() - began)
+        if self._layers is not None and self._measures(int(state.global_step) + 1, state):
+            self._layers.read_gradients(self._grad_norm)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Record the step; evaluate, ask for a checkpoint, stop."""
@@ -163,6 +172,8 @@ class FettleCallback(TrainerCallback, ExportableState):
             self._fail()
             control.should_training_stop, control.should_save = True, False
             return control
+        if self._measures(self._step, state):
+            self._measure_layers()
         if self._evaluates(state):
             self._evaluate_and_decide(args, state, control, kwargs["model"])
         return control
@@ -186,8 +197,10 @@ class FettleCallback(TrainerCallback, ExportableState):
             return
         try:
             self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
+            if self._layers is not None:
+                self._layers.save(path)
         except OSError as error:
-            self.recorder.disk_refuses(self._step, f"{path}: fettle.json cannot be written", error)
+            self.recorder.disk_refuses(self._step, f"{path}: what fettle adds cannot be written", error)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run."""
@@ -330,6 +343,26 @@ class FettleCallback(TrainerCallback, ExportableState):
         if self.recorder is not None:
             self._failure = self.recorder.not_a_number(self._step, self._failure, self._learning_rate)
 
+    # -- layers --------------------------------------------------------------------------
+
+    def _watch_layers(self, args: Any, model: Any) -> None:
+        """Remember where the weights began. A trainer that resumes has loaded the later ones already."""
+        if self.layer_interval_steps is None:
+            return
+        self._layers = LayerMovement(model)
+        resumed = Path(args.output_dir) / f"checkpoint-{self._step}"
+        if self._step and not self._layers.restore(resumed, self._step):
+            logger.warning("{} does not say where the weights began: layers move from here on", resumed)
+
+    def _measures(self, step: int, state: Any) -> bool:
+        interval = self.layer_interval_steps
+        return interval is not None and (step % interval == 0 or step >= state.max_steps)
+
+    def _measure_layers(self) -> None:
+        activity = None if self._layers is None else self._layers.activity(self._step)
+        if activity is not None and self.recorder is not None:
+            self.recorder.layers(activity)
+
     # -- evaluate, decide ------------------------------------------------------------------
 
     def _evaluates(self, state: Any) -> bool:
@@ -385,7 +418,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         return "interrupted", f"the trainer stopped at step {self._step} of {state.max_steps}"
 
     def _close(self) -> None:
-        self.recorder = None
+        self.recorder = self._layers = None
         for path in [path for path, held in _held.items() if held is self._open]:
             del _held[path]
         self._open.close()

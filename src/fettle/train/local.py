@@ -22,6 +22,7 @@ from fettle.errors import ConfigError, RunError
 from fettle.scoring import completion_loss, score
 from fettle.scoring.scores import Scores
 from fettle.train.backend import FinishedStep, StepResult
+from fettle.train.layer_movement import LayerMovement
 from fettle.train.model import load_model, weights_fingerprint
 
 OPTIMIZER_FILE = "optimizer.pt"
@@ -59,12 +60,17 @@ class LocalBackend:
             torch.optim.AdamW(self._parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
         )
 
+        # Before a checkpoint is loaded: the model is now as the run began with it.
+        self.layer_movement = None if training.layer_interval_steps is None else LayerMovement(model)
+
     @property
     def model(self) -> Any:
         """The model that is trained: a `PreTrainedModel`, or a `PeftModel` around one."""
         return self._model
 
-    def step(self, batch: Collection[Sequence], learning_rate: float) -> FinishedStep:
+    def step(
+        self, batch: Collection[Sequence], learning_rate: float, *, read_layers: bool = False
+    ) -> FinishedStep:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._model.train()
@@ -84,6 +90,8 @@ class LocalBackend:
             tokens=sum(len(sequence) for sequence in batch),
             grad_norm=grad_norm,
         )
+        if read_layers and self.layer_movement is not None:
+            self.layer_movement.read_gradients(grad_norm)
         if isfinite(result.loss_sum) and isfinite(grad_norm):
             self._optimizer.step()
         self._optimizer.zero_grad()

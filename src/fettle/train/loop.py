@@ -50,6 +50,8 @@ class Loop:
                     return self._fail(done)
                 self.done = step
 
+                if self._measures(step):
+                    self._measure_layers(step)
                 judgement = self._evaluate(step) if self._evaluates(step) else None
 
                 ending = step == self.order.total_steps or stop.requested
@@ -74,9 +76,14 @@ class Loop:
             last=self.order.total_steps,
             batch=lambda step: [self.sequences[i] for i in self.order.batch(step)],
             learning_rate=self.learning_rate,
-            boundary=lambda step: self._evaluates(step) or self._saves(step),
+            boundary=lambda step: self._measures(step) or self._evaluates(step) or self._saves(step),
+            read_layers=self._measures,
             stopping=lambda: stop.requested,
         )
+
+    def _measures(self, step: int) -> bool:
+        interval = self.config.layer_interval_steps
+        return interval is not None and (step % interval == 0 or step == self.order.total_steps)
 
     def _evaluates(self, step: int) -> bool:
         if self.fixed_eval is None:
@@ -112,7 +119,13 @@ class Loop:
         if self.on_step is not None:
             self.on_step(done)
 
-    # -- evaluate, decide ---------------------------------------------------------
+    # -- measure, evaluate, decide ------------------------------------------------
+
+    def _measure_layers(self, step: int) -> None:
+        movement = self.backend.layer_movement
+        activity = None if movement is None else movement.activity(step)
+        if activity is not None:
+            self.recorder.layers(activity)
 
     def _evaluate(self, step: int) -> Judgement:
         assert self.fixed_eval is not None

@@ -29,11 +29,12 @@ def run_steps(
     batch: Callable[[int], list[Sequence]],
     learning_rate: Callable[[int], float],
     boundary: Callable[[int], bool],
+    read_layers: Callable[[int], bool],
     stopping: Callable[[], bool],
 ) -> Iterator[DoneStep]:
     """Yield every step from `first` to `last`, each exactly once.
 
-    A step for which `boundary` is true (an evaluation or a checkpoint follows)
+    A step for which `boundary` is true (a measurement, an evaluation or a checkpoint follows)
     is the last one submitted until its consumer asks for more: whoever saves
     then finds the backend in the state after that very step. Once `stopping`
     is true nothing more is submitted, and what was submitted is still yielded.
@@ -46,7 +47,8 @@ def run_steps(
             if pending and boundary(pending[-1][0]):
                 break
             rate = learning_rate(upcoming)
-            pending.append((upcoming, rate, backend.step(batch(upcoming), rate)))
+            submitted = backend.step(batch(upcoming), rate, read_layers=read_layers(upcoming))
+            pending.append((upcoming, rate, submitted))
             upcoming += 1
         if not pending:
             return

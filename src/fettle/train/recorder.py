@@ -15,9 +15,15 @@ from loguru import logger
 
 from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
-from fettle.metrics import StreamingCrossEntropy, Throughput, summarise_samples
+from fettle.metrics import (
+    StreamingCrossEntropy,
+    Throughput,
+    layer_activity_summary,
+    layer_rows,
+    summarise_samples,
+)
 from fettle.runs import EventLog, RunFolder, save_samples, write_checkpoint
-from fettle.runs.records import SampleResults, State
+from fettle.runs.records import LayerActivity, SampleResults, State
 from fettle.train.host import HostMeter, training_gpu
 
 # A person reads the status, and a page polls the log: once a second is live enough for both.
@@ -181,6 +187,20 @@ class Recorder:
                 },
             )
         return judgement
+
+    def layers(self, activity: LayerActivity) -> None:
+        """How far each layer has moved, and its gradient norm."""
+        fields = {
+            "step": activity.step,
+            "method": activity.method,
+            "since_step": activity.since_step,
+            "seconds": activity.seconds,
+            "rows": layer_rows(activity.groups),
+        }
+        self._log.append("layers", fields)
+        self._monitor_seconds += activity.seconds or 0.0
+        self._monitor_total += activity.seconds or 0.0
+        self._update_status(layer_activity_summary=layer_activity_summary(activity.groups))
 
     def checkpoint(
         self,
