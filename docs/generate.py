@@ -69,7 +69,9 @@ def _section(prefix: str, model: type[BaseModel]) -> str:
 def _yaml(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
+    return f"[{', '.join(map(_yaml, value))}]" if isinstance(value, list) else str(value)
 
 
 PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}

@@ -303,7 +303,9 @@ def test_patterns_weakest_too_few_and_next_data() -> None:
         right[:70] = right[214:218] = False
         right[221 : 221 + max(0, 100 - 50 * k)] = False
         level.append(fixed_eval(100 * (k + 1), np.full(N, OVERFIT[k]), right, pattern=pattern))
-    metadata = {"train_patterns": {"reasoning": 30, "factual": 970}}
+    counts = {("reasoning", "0-100"): 30, ("factual", "0-100"): 960, ("rare", "100-300"): 10}
+    cells = [{"pattern": p, "length": length, "seen": n} for (p, length), n in counts.items()]
+    metadata = {"patterns": {"length_bins": [100, 300], "train": cells}}
     result = judge(level, "running", metadata=metadata)
     assert result.action == "stop"
     assert result.evidence["weakest_pattern"] == "reasoning"
@@ -311,11 +313,22 @@ def test_patterns_weakest_too_few_and_next_data() -> None:
         "Patterns: reasoning 67 % EM (n = 214, weakest), factual 100 % EM (n = 779), rare: too few (n = 7)."
     ) in result.reasons
     assert result.recommendation.endswith(
-        "Next run: add 'reasoning' examples (now 3.0 % of the training data)."
+        "Next run: add 'reasoning' examples (67 % EM, n = 214; now 3.0 % of the training data)."
     )
     row = result.to_json()["evidence"]["patterns"][0]
     assert (row["pattern"], row["n"], row["correct"]) == ("reasoning", 214, 144)
     assert row["low"] < row["exact_match"] < row["high"]
+    matrix = result.to_json()["evidence"]["pattern_matrix"]
+    assert matrix["lengths"] == ["0-100", "100-300", "300+"]
+    shares = {(c["pattern"], c["length"]): (c["seen"], c["train_share"]) for c in matrix["cells"]}
+    assert shares == {
+        ("factual", "0-100"): (779, 0.96), ("rare", "0-100"): (7, 0.0), ("reasoning", "0-100"): (214, 0.03)
+    }  # fmt: skip
+    assert {c["pattern"]: c["train_share"] for c in matrix["patterns"]}["rare"] == 0.01
+    assert [c["pattern"] for c in matrix["weakest"]] == ["reasoning", "factual"]  # 7 are too few to judge
+    assert [c["length"] for c in matrix["columns"]] == ["0-100"]
+    assert matrix["seen"] == N
+    assert all(c["exact_match_low"] <= c["exact_match"] <= c["exact_match_high"] for c in matrix["cells"])
 
 
 # -- runs of other tools ------------------------------------------------------------------

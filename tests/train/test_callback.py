@@ -17,7 +17,7 @@ pytestmark = [
 transformers: Any = pytest.importorskip("transformers")
 
 from fettle import FettleCallback, Sequence, open_run, score  # noqa: E402
-from fettle.errors import DataError, ModelError  # noqa: E402
+from fettle.errors import ConfigError, DataError, ModelError  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>"
@@ -230,6 +230,39 @@ def test_layers_are_left_alone_where_nobody_asks(tmp_path: Path, tokenizer: Any)
     trainer.train()
     assert open_run(tmp_path / "out" / "fettle").layers() == []
     assert not (tmp_path / "out" / "checkpoint-6" / "layer_start.pt").exists()
+
+
+def test_predictions_are_those_of_the_weights_and_change_none(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    silent = hf_trainer(tmp_path / "silent", tokenizer)
+    silent.add_callback(FettleCallback(valid, eval_interval_steps=2, predictions={"samples": 0}))
+    silent.train()
+    asked = {"samples": 3, "max_new_tokens": 5, "every": "epoch"}
+    trainer = hf_trainer(tmp_path / "asked", tokenizer)
+    trainer.add_callback(FettleCallback(valid, eval_interval_steps=2, predictions=asked))
+    trainer.train()
+    mine, theirs = weights(trainer.model), weights(silent.model)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    assert open_run(tmp_path / "silent" / "out" / "fettle").predictions() == []
+    rows = open_run(tmp_path / "asked" / "out" / "fettle").predictions()
+    assert [row["step"] for row in rows] == [4] * 3 + [6] * 3  # the end of an epoch, and the last step
+    model = trainer.model.eval()
+    for row in rows[3:]:
+        ids = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_tensors="pt")
+        ids = ids["input_ids"]
+        said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)[
+            0, ids.shape[1] :
+        ]
+        assert row["prediction"] == tokenizer.decode(said, skip_special_tokens=True)
+        assert row["prompt"][0]["role"] == "user"
+
+
+def test_wrong_patterns_and_predictions_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"predictions.*'sample'.*Did you mean 'samples'"):
+        FettleCallback(predictions={"sample": 3})
+    with pytest.raises(ConfigError, match=r"patterns.*is not a regular expression"):
+        FettleCallback(patterns={"rules": {"math": ["("]}})
 
 
 def test_the_loss_of_an_accumulated_step_is_the_score_of_its_batches(tmp_path: Path, tokenizer: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fettle.cli.output import console, percent, print_json
+from fettle.cli.pattern_table import has_table, pattern_table, weakest_lines
 
 if TYPE_CHECKING:
     from fettle.decide import Verdict
@@ -61,6 +62,8 @@ def _show(result: Verdict) -> None:
     grid.add_column(overflow="fold")
     for label, lines in _rows(result):
         grid.add_row(label, Text("\n".join(lines)))
+        if label == "Patterns" and has_table(result.evidence):
+            grid.add_row("", pattern_table(result.evidence))
     grid.add_row("", "")
     colour = COLOURS[result.action]
     grid.add_row(Text("ACTION", style=colour), Text(result.recommendation, style=colour))
@@ -89,9 +92,8 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
     if evidence["choice"]:
         rows.append(("Best", [evidence["choice"]["explanation"]]))
     if evidence["patterns"]:
-        rows.append(
-            ("Patterns", [_pattern(row, evidence["weakest_pattern"]) for row in evidence["patterns"]])
-        )
+        lines = [_pattern(row, evidence["weakest_pattern"]) for row in evidence["patterns"]]
+        rows.append(("Patterns", weakest_lines(evidence) if has_table(evidence) else lines))
     if evidence["samples"]:
         rows.append(("Samples", [evidence["samples"]["text"]]))
     if evidence["overfitting"]:

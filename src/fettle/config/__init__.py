@@ -5,14 +5,18 @@ from fettle.config.data import DataConfig
 from fettle.config.dump import config_differences, config_hash, dump_config
 from fettle.config.files import check_files
 from fettle.config.honoured import config_warnings, not_honoured
-from fettle.config.load import load_config
+from fettle.config.load import load_config, section
 from fettle.config.lora import LoraConfig
+from fettle.config.patterns import PatternsConfig
+from fettle.config.predictions import PredictionsConfig
 from fettle.config.training import TrainingConfig
 
 __all__ = [
     "Config",
     "DataConfig",
     "LoraConfig",
+    "PatternsConfig",
+    "PredictionsConfig",
     "TrainingConfig",
     "check_files",
     "config_differences",
@@ -21,4 +25,5 @@ __all__ = [
     "dump_config",
     "load_config",
     "not_honoured",
+    "section",
 ]

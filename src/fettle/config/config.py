@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from fettle.config.data import DataConfig, absolute_path
 from fettle.config.lora import LoraConfig
+from fettle.config.patterns import PatternsConfig
+from fettle.config.predictions import PredictionsConfig
 from fettle.config.strict import Strict, disagreement
 from fettle.config.training import TrainingConfig
 
@@ -40,6 +42,10 @@ class Config(Strict):
     lora: LoraConfig | None = Field(default_factory=LoraConfig)
     """Absent: LoRA with its defaults. null: full fine-tuning."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    patterns: PatternsConfig = Field(default_factory=PatternsConfig)
+    """Kinds of prompts and lengths of answers that results are told apart by."""
+    predictions: PredictionsConfig = Field(default_factory=PredictionsConfig)
+    """Fixed prompts whose answers are written down over the run."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of weights and arithmetic. auto: bfloat16 where the device is fast in it, else float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -162,6 +162,7 @@ _TYPES = {
     "string_type": "must be text; put it in quotes if it is meant so",
     "is_instance_of": "must be a path",
     "path_type": "must be a path",
+    "list_type": "must be a list",
     "model_type": "must be a section of keys",
     "dict_type": "must be a section of keys",
 }

@@ -28,7 +28,8 @@ def config_hash(config: Config) -> str:
 
     values = config.model_dump(mode="json")
     del values["training"]["resume_from_checkpoint"]
-    return xxhash.xxh3_64_hexdigest(orjson.dumps(values, option=orjson.OPT_SORT_KEYS))
+    # Not sorted: the order of pattern rules has a meaning, and keys come in the order of their sections.
+    return xxhash.xxh3_64_hexdigest(orjson.dumps(values))
 
 
 def config_differences(a: Config, b: Config) -> list[str]:
@@ -40,7 +41,9 @@ def config_differences(a: Config, b: Config) -> list[str]:
     for key in before.keys() - whole:
         pairs += [(f"{key}.{name}", value, after[key][name]) for name, value in before[key].items()]
     order = list(all_keys())
-    changed = sorted((pair for pair in pairs if pair[1] != pair[2]), key=lambda pair: order.index(pair[0]))
+    # As text: two mappings in another order are equal, and the order of pattern rules has a meaning.
+    pairs = [pair for pair in pairs if str(pair[1]) != str(pair[2])]
+    changed = sorted(pairs, key=lambda pair: order.index(pair[0]))
     return [f"{key}: {shown(old)} -> {shown(new)}" for key, old, new in changed]
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
 from fettle.config.config import Config
 from fettle.config.diagnosis import Finding, Origins, findings, report
 from fettle.config.document import KeyPath, parse_document, parse_value
+from fettle.config.strict import Strict
 from fettle.errors import ConfigError
+
+Section = TypeVar("Section", bound=Strict)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -39,6 +42,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         lines = [report(found, origins)] if found else []
         raise ConfigError("\n".join([*lines, *complaints]))
     return config
+
+
+def section(model: type[Section], name: str, values: Mapping[str, Any]) -> Section:
+    """One section from the values a program gives. Raises ConfigError."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(report(findings(error), Origins(name, {}, {}))) from None
 
 
 def override(values: dict[str, Any], argument: str, origins: Origins) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
@@ -32,3 +33,13 @@ def disagreement(problems: Mapping[str, str]) -> PydanticCustomError:
     """Keys of one section that contradict each other: the key to change -> what to do about it."""
     text = "; ".join(problems.values())
     return PydanticCustomError(DISAGREEMENT, "{text}", {"text": text, "problems": dict(problems)})
+
+
+def regular_expression(value: str) -> str:
+    """Refuses what is none."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        message = f"'{value}' is not a regular expression: {error}"
+        raise PydanticCustomError("bad_regex", "{text}", {"text": message}) from error
+    return value

@@ -23,7 +23,7 @@ class Example:
 
     messages: list[Message]
     pattern: str = ""
-    """Kind of prompt, from the line's own `pattern`; "" where it names none."""
+    """Kind of prompt that the line itself names; "" where it names none."""
     source: Path = field(default_factory=Path)
     line: int = 0
     tools: list[Any] | None = None
@@ -45,11 +45,27 @@ class Example:
         """Content hash of the messages."""
         return xxhash.xxh3_64_hexdigest(orjson.dumps(self.messages, option=orjson.OPT_SORT_KEYS))
 
+    @property
+    def prompt(self) -> list[Message]:
+        """The messages before the last answer."""
+        last = max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+        return self.messages[:last]
 
-def read_examples(path: Path) -> list[Example]:
+
+def message_text(message: Message) -> str:
+    """What a message says, the text parts of a list of parts one a line; "" where it says nothing."""
+    content: Any = message.get("content")
+    if isinstance(content, list):
+        parts = [cast("Message", p) for p in cast("list[Any]", content) if isinstance(p, dict)]
+        return "\n".join(str(part["text"]) for part in parts if "text" in part)
+    return str(content or "")
+
+
+def read_examples(path: Path, pattern_field: str = "pattern") -> list[Example]:
     """Examples of a JSONL file with `messages`, or with `prompt` and `completion`.
 
-    Raises DataError that names every malformed line (the first few, and how many more).
+    `pattern_field` names the field that tells the kind of a prompt. Raises DataError that names every
+    malformed line (the first few, and how many more).
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -61,7 +77,7 @@ def read_examples(path: Path) -> list[Example]:
         if not line.strip():
             continue
         try:
-            examples.append(_example(line, path, number))
+            examples.append(_example(line, path, number, pattern_field))
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -75,13 +91,17 @@ def read_examples(path: Path) -> list[Example]:
 
 def choose_samples(examples: Sequence[Example], max_samples: int, seed: int) -> list[Example]:
     """At most `max_samples` of them, chosen at random with the seed, in their own order."""
-    if len(examples) <= max_samples:
-        return list(examples)
-    chosen = random.Random(seed).sample(range(len(examples)), max_samples)
-    return [examples[i] for i in sorted(chosen)]
+    return [examples[i] for i in choose_indices(len(examples), max_samples, seed)]
 
 
-def _example(line: bytes, path: Path, number: int) -> Example:
+def choose_indices(count: int, at_most: int, seed: int) -> list[int]:
+    """At most `at_most` of the first `count` whole numbers, chosen at random with the seed, rising."""
+    if count <= at_most:
+        return list(range(count))
+    return sorted(random.Random(seed).sample(range(count), at_most))
+
+
+def _example(line: bytes, path: Path, number: int, pattern_field: str) -> Example:
     where = f"{path}:{number}"
     try:
         value: Any = orjson.loads(line)
@@ -91,9 +111,9 @@ def _example(line: bytes, path: Path, number: int) -> Example:
         raise DataError(f'{where}: is no object. A line is {{"messages": [...]}}')
     row = cast("dict[str, Any]", value)
     messages, given = _messages(row, where)
-    pattern = row.get("pattern", "")
+    pattern = row.get(pattern_field, "")
     if not isinstance(pattern, str):
-        raise DataError(f"{where}: pattern must be a string, not {type(pattern).__name__}")
+        raise DataError(f"{where}: {pattern_field} must be a string, not {type(pattern).__name__}")
     return Example(messages, pattern, path, number, row.get("tools"), given)
 
 

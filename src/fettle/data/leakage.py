@@ -47,7 +47,7 @@ class Leakage:
 def leakage(train: Sequence[Example], held_out: Sequence[Example]) -> Leakage:
     """Compare two sets: exact after normalisation, and near-duplicates by MinHash LSH, then verified."""
     whole = {_normalised(e.messages): e for e in reversed(train)}
-    prompts = {_normalised(_prompt(e)) for e in train}
+    prompts = {_normalised(e.prompt) for e in train}
     exact: list[tuple[int, int]] = []
     rest: list[Example] = []
     for example in held_out:
@@ -58,7 +58,7 @@ def leakage(train: Sequence[Example], held_out: Sequence[Example]) -> Leakage:
             exact.append((example.line, twin.line))
     near = _near_duplicates(train, rest)
     near_lines = {held for held, _ in near}
-    same_prompt = sum(e.line not in near_lines and _normalised(_prompt(e)) in prompts for e in rest)
+    same_prompt = sum(e.line not in near_lines and _normalised(e.prompt) in prompts for e in rest)
     return Leakage(len(held_out), len(exact), len(near), same_prompt, (exact + near)[:SHOWN_PAIRS])
 
 
@@ -94,11 +94,6 @@ def _shingles(example: Example) -> set[bytes]:
     """Word 5-grams; a text shorter than one has none, and only exact comparison applies."""
     words = _normalised(example.messages).split()
     return {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(len(words) - SHINGLE_WORDS + 1)}
-
-
-def _prompt(example: Example) -> list[dict[str, Any]]:
-    last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
-    return example.messages[:last]
 
 
 def _normalised(messages: Sequence[dict[str, Any]]) -> str:

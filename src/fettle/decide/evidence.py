@@ -14,9 +14,17 @@ from fettle.decide.calibration import CalibrationDrift, calibration_drift
 from fettle.decide.choice import Choice, choose_checkpoint
 from fettle.decide.comparability import Comparability, loss_comparability
 from fettle.decide.history import SampleHistory, sample_history
+from fettle.decide.next_data import NextData, recommend_data
 from fettle.decide.overfitting import Overfitting, overfitting
-from fettle.decide.patterns import NextData, PatternResult, pattern_results, recommend_data, weakest_pattern
+from fettle.decide.patterns import (
+    PatternResult,
+    pattern_results,
+    results_by_pattern,
+    weak_cell,
+    weakest_pattern,
+)
 from fettle.decide.trend import Trend, trend
+from fettle.metrics.patterns import PatternMatrix
 from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 
 
@@ -55,8 +63,12 @@ class Findings:
     overfitting: Overfitting | None
     history: SampleHistory | None = None
     drift: CalibrationDrift | None = None
+    matrix: PatternMatrix | None = None
+    """Results of the judged eval by kind of prompt and length of the answer."""
     patterns: list[PatternResult] = field(default_factory=list[PatternResult])
     weakest: PatternResult | None = None
+    weak_cell: PatternResult | None = None
+    """Where inside the weakest pattern, or at all, one length stands out."""
     next_data: NextData | None = None
 
     @property
@@ -78,9 +90,12 @@ def find(run: Evidence) -> Findings:
     judged = _judged(evals, choice)
     comparability = loss_comparability(run.train, evals)
     cross_entropy = trend(evals, "cross_entropy")
-    patterns = pattern_results(judged.per_sample) if judged else []
+    samples = judged.per_sample if judged else None
+    matrix = results_by_pattern(samples, run.metadata)
+    patterns = pattern_results(matrix)
     weakest = weakest_pattern(patterns)
-    first = next((e for e in evals if e.per_sample is not None), None)
+    cell = weak_cell(matrix, weakest.pattern if weakest else None)
+    weak = cell or weakest
     return Findings(
         run=run,
         evals=evals,
@@ -92,10 +107,19 @@ def find(run: Evidence) -> Findings:
         overfitting=overfitting(evals, run.train, cross_entropy),
         history=sample_history(evals),
         drift=calibration_drift(evals),
+        matrix=matrix,
         patterns=patterns,
         weakest=weakest,
-        next_data=recommend_data(judged, first, weakest, run.metadata) if judged else None,
+        weak_cell=cell,
+        next_data=recommend_data(samples, weak, _first_matrix(run, evals), run.metadata)
+        if weak and samples
+        else None,
     )
+
+
+def _first_matrix(run: Evidence, evals: Sequence[FixedEval]) -> PatternMatrix | None:
+    first = next((e.per_sample for e in evals if e.per_sample is not None), None)
+    return results_by_pattern(first, run.metadata)
 
 
 def _judged(evals: Sequence[FixedEval], choice: Choice | None) -> FixedEval | None:

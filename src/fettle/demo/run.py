@@ -55,6 +55,8 @@ training:
   eval_at_epoch_end: false
   early_stopping_patience: 0          # off: the demo shows what it costs to go on
   seed: 7
+predictions:
+  max_new_tokens: 32                  # no answer is longer
 """
 
 

@@ -10,18 +10,24 @@ from fettle.metrics.cross_entropy import perplexity, token_cross_entropy
 from fettle.metrics.intervals import Estimate, wilson_interval
 from fettle.metrics.layers import ModuleNorms, group_movements, layer_activity_summary, layer_rows
 from fettle.metrics.module_names import layer_and_group
+from fettle.metrics.patterns import PatternCell, PatternMatrix, count_patterns, pattern_matrix
 from fettle.metrics.streaming import StreamingCrossEntropy, ema
 from fettle.metrics.summary import summarise_samples
+from fettle.metrics.text import character_error_rate, length_ratio, text_match, word_overlap
 from fettle.metrics.throughput import Rates, Throughput
 
 __all__ = [
     "Estimate",
     "ModuleNorms",
+    "PatternCell",
+    "PatternMatrix",
     "Rates",
     "StreamingCrossEntropy",
     "Throughput",
     "brier_score",
     "calibration_bins",
+    "character_error_rate",
+    "count_patterns",
     "ema",
     "expected_calibration_error",
     "expected_calibration_error_from_bins",
@@ -29,8 +35,12 @@ __all__ = [
     "layer_activity_summary",
     "layer_and_group",
     "layer_rows",
+    "length_ratio",
+    "pattern_matrix",
     "perplexity",
     "summarise_samples",
+    "text_match",
     "token_cross_entropy",
     "wilson_interval",
+    "word_overlap",
 ]

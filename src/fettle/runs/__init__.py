@@ -5,12 +5,15 @@ from fettle.runs.events import EventLog
 from fettle.runs.folder import RunFolder, find_run
 from fettle.runs.follow import LogFollower
 from fettle.runs.logs import configure_logging
+from fettle.runs.predictions import PredictionLog, PredictionReader
 from fettle.runs.reader import RunReader
 from fettle.runs.samples import load_samples, save_samples
 
 __all__ = [
     "EventLog",
     "LogFollower",
+    "PredictionLog",
+    "PredictionReader",
     "RunFolder",
     "RunReader",
     "configure_logging",

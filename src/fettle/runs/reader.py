@@ -17,6 +17,7 @@ from fettle.runs.follow import LogFollower
 from fettle.runs.foreign import hugging_face_records, normalised
 from fettle.runs.huggingface import newest_state, output_checkpoints, read_state
 from fettle.runs.layers import layer_activity
+from fettle.runs.predictions import PredictionReader
 from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 from fettle.runs.samples import load_samples
 from fettle.runs.table import EventTable
@@ -47,10 +48,12 @@ class RunReader:
         self._follower: LogFollower | None = None
         self._state_file: Path | None = None
         self._state_mtime: int | None = None
+        self._predictions: PredictionReader | None = None
         if self.is_run(path):
             self.kind = "fettle"
             self._folder = RunFolder(path)
             self._follower = LogFollower(self._folder.metrics_path)
+            self._predictions = PredictionReader(self._folder.predictions_path)
         elif not path.exists():
             raise RunError(f"{path}: there is no such run")
         elif newest_state(path) is not None:
@@ -112,6 +115,10 @@ class RunReader:
     def records(self, type: str) -> list[dict[str, Any]]:
         """Records of one type with all their keys, superseded ones left out."""
         return self._table.records(type)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """Answers to the fixed prompts over time, one row a step and prompt, superseded ones left out."""
+        return self._predictions.rows() if self._predictions else []
 
     def evals(self, *, per_sample: bool = True) -> list[FixedEval]:
         """Fixed evals by step, with per-sample results where they are on disk and asked for."""

@@ -14,6 +14,9 @@ State = Literal[
 ]
 """How a run stands. `crashed` is inferred: the log has no `end` and no trainer holds the lock."""
 
+OTHER = "other"
+"""Kind of the prompts that no rule names."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleResults:
@@ -26,7 +29,7 @@ class SampleResults:
     sample_id: NDArray[np.str_]
     """Content hash of each sample, [N]."""
     pattern: NDArray[np.str_]
-    """Kind of prompt given by the data ("" where none was given), [N]."""
+    """Kind of prompt, [N]; `other` and "" are prompts of no known kind."""
     cross_entropy_sum: NDArray[np.float64]
     """Nats, summed over the completion tokens of the sample, [N]."""
     tokens: NDArray[np.int64]

@@ -1,6 +1,7 @@
 """The teacher-forced engine: model and sequences in, per-token and per-sample results out."""
 
 from fettle.scoring.engine import completion_loss, score
+from fettle.scoring.generate import Continuation, generate
 from fettle.scoring.head import LMHead, locate_head
 from fettle.scoring.loss import fused_cross_entropy
 from fettle.scoring.noise import NoiseFloor, noise_floor
@@ -9,6 +10,7 @@ from fettle.scoring.scores import Scores, concatenate
 from fettle.scoring.text_match import TextMatches, text_exact_match
 
 __all__ = [
+    "Continuation",
     "LMHead",
     "NoiseFloor",
     "Normaliser",
@@ -17,6 +19,7 @@ __all__ = [
     "completion_loss",
     "concatenate",
     "fused_cross_entropy",
+    "generate",
     "locate_head",
     "noise_floor",
     "normaliser",

@@ -6,7 +6,6 @@ the others are generated, from their first wrong token on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Sequence as Collection
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from fettle.data.sequence import Sequence
-from fettle.scoring.decoder import device_of, undisturbed
+from fettle.scoring.decoder import undisturbed
 from fettle.scoring.engine import score
+from fettle.scoring.generate import end_tokens, greedy
 from fettle.scoring.normalise import Normaliser, normaliser
 from fettle.scoring.scores import Scores
 
@@ -70,7 +70,7 @@ def text_exact_match(
     sequences = list(sequences)
     scores = score(model, sequences) if scores is None else scores
     turns = [turn for i, sequence in enumerate(sequences) for turn in _turns(i, sequence, scores)]
-    stops = _end_tokens(model, tokenizer, (int(sequences[t.sample].input_ids[t.stop - 1]) for t in turns))
+    stops = end_tokens(model, tokenizer, (int(sequences[t.sample].input_ids[t.stop - 1]) for t in turns))
     said: dict[_Turn, NDArray[np.int64]] = {}
     for turn in turns:
         ids = sequences[turn.sample].input_ids
@@ -102,15 +102,6 @@ def _turns(sample: int, sequence: Sequence, scores: Scores) -> list[_Turn]:
     return turns
 
 
-def _end_tokens(model: Any, tokenizer: Any, last_tokens: Iterable[int]) -> set[int]:
-    """Tokens that end a turn: the model's, the tokenizer's, and special ones that end turns in the data."""
-    configured: Any = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends: list[Any] = [*configured] if hasattr(configured, "__iter__") else [configured]
-    added: dict[int, Any] = tokenizer.added_tokens_decoder
-    special = {token for token in set(last_tokens) if token in added and added[token].special}
-    return special | {int(token) for token in [*ends, tokenizer.eos_token_id] if token is not None}
-
-
 def _batches(turns: list[_Turn], budget: int) -> list[list[_Turn]]:
     """Turns of like length side by side, longest first, at most `budget` tokens of context each."""
     batches: list[list[_Turn]] = []
@@ -138,7 +129,7 @@ def _continue(
         ids_BT[row, width - context.size :] = torch.from_numpy(context)
         mask_BT[row, width - context.size :] = 1
     rooms = [_room(turn, max_new_tokens) for turn in batch]
-    output_BT = _greedy(model, ids_BT, mask_BT, max(rooms), stops, tokenizer)
+    output_BT = greedy(model, tokenizer, ids_BT, mask_BT, max(rooms), stops)
     said: dict[_Turn, NDArray[np.int64]] = {}
     for turn, context, room, new in zip(batch, contexts, rooms, output_BT[:, width:], strict=True):
         new = new[:room]  # whatever its neighbours were allowed
@@ -151,27 +142,6 @@ def _room(turn: _Turn, max_new_tokens: int | None) -> int:
     """Tokens that may follow the first wrong one."""
     left = turn.stop - (turn.divergence or turn.start)
     return 2 * left + 16 if max_new_tokens is None else max_new_tokens
-
-
-def _greedy(
-    model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, room: int, stops: set[int], tokenizer: Any
-) -> NDArray[np.int64]:
-    """Context and greedy continuation; the model's own penalties and sampling settings have no say."""
-    from transformers import GenerationConfig
-
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0)
-    config = GenerationConfig(
-        max_new_tokens=room,
-        do_sample=False,
-        num_beams=1,
-        pad_token_id=pad,
-        eos_token_id=sorted(stops) or None,
-    )
-    device = device_of(model)
-    output_BT: torch.Tensor = model.generate(
-        input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), generation_config=config
-    )
-    return output_BT.cpu().numpy()
 
 
 def _compare(

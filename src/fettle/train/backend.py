@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fettle.data.sequence import Sequence
 
 if TYPE_CHECKING:
+    from fettle.scoring.generate import Continuation
     from fettle.scoring.scores import Scores
     from fettle.train.layer_movement import LayerMovement
 
@@ -77,8 +78,13 @@ class Backend(Protocol):
         """Teacher-forced results; leaves train mode and random state as they were."""
         ...
 
-    def sample(self, prompts: Collection[Collection[int]], max_new_tokens: int) -> list[list[int]]:
-        """Greedy continuations of token prompts, end-of-turn token included where it came."""
+    def sample(
+        self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int] = ()
+    ) -> list[Continuation]:
+        """Greedy continuations of token prompts; leaves train mode and random state as they were.
+
+        `ends` are tokens that end a turn in the data, beside those the model knows.
+        """
         ...
 
     def save(self, folder: Path) -> None:

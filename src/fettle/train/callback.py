@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,17 +13,19 @@ from typing import Any, Literal, cast
 from loguru import logger
 from transformers.trainer_callback import ExportableState, TrainerCallback
 
+from fettle.config import PatternsConfig, PredictionsConfig, section
 from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import RunError
 from fettle.runs import RunFolder
 from fettle.runs.folder import replace_file
 from fettle.runs.logs import FILE_FORMAT, FoldingSink
 from fettle.runs.records import State
-from fettle.scoring import score
+from fettle.scoring import generate, score
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.held_out import completion_share, load_fixed_eval
 from fettle.train.layer_movement import LayerMovement
+from fettle.train.predictions import Predictions
 from fettle.train.processes import agreed, over_processes
 from fettle.train.recorder import Judgement
 from fettle.train.step_meter import GradientMeter, MeasuredStep, StepMeter
@@ -40,6 +44,8 @@ SETTINGS = (
     "batch_tokens",
     "keep_best",
     "layer_interval_steps",
+    "patterns",
+    "predictions",
 )
 
 # Runs this process writes. A trainer that raised never says that it ended: the next one of
@@ -76,6 +82,8 @@ class FettleCallback(TrainerCallback, ExportableState):
         batch_tokens: int | None = None,
         keep_best: bool = True,
         layer_interval_steps: int | None = 100,
+        patterns: Mapping[str, Any] | None = None,
+        predictions: Mapping[str, Any] | None = None,
     ) -> None:
         """See the fields of a fettle configuration of the same names.
 
@@ -83,7 +91,9 @@ class FettleCallback(TrainerCallback, ExportableState):
         `eval_interval_steps` is by default the trainer's own interval of evaluation, else of
         saving, else 250. `max_seq_length` is by default the trainer's `max_length`, else the
         context of the model. `keep_best` saves a checkpoint at every new best. Every
-        `layer_interval_steps` it is measured how far each layer moved; None: never.
+        `layer_interval_steps` it is measured how far each layer moved; None: never. `patterns` and
+        `predictions` hold keys of the sections of those names, by default their defaults. Raises
+        ConfigError for wrong ones.
         """
         self.fixed_eval = None if fixed_eval is None else Path(fixed_eval)
         self.out = None if out is None else Path(out)
@@ -97,14 +107,21 @@ class FettleCallback(TrainerCallback, ExportableState):
         self.batch_tokens = batch_tokens
         self.keep_best = keep_best
         self.layer_interval_steps = layer_interval_steps
+        self.patterns = dict(patterns or {})
+        self.predictions = dict(predictions or {})
+        self._patterns = section(PatternsConfig, "patterns", self.patterns)
+        self._predictions_config = section(PredictionsConfig, "predictions", self.predictions)
         self.recorder: AdoptingRecorder | None = None
         """Writes the run folder while training runs; None before it, and on other processes."""
         self._open = ExitStack()
         self._eval_set: FixedEvalSet | None = None
         self._layers: LayerMovement | None = None
+        self._predictions: Predictions | None = None
+        self._tokenizer: Any = None
         self._provenance: dict[str, Any] = {}
         self._step = 0
         self._evaluated: int | None = None
+        self._predicted: int | None = None
         self._best: int | None = None
         self._failure: str | None = None
         self._stopping = self._unmeasured = False
@@ -116,7 +133,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         self._close()
         model = kwargs["model"]
         self._step = int(state.global_step)
-        self._best = self._evaluated = self._failure = None
+        self._best = self._evaluated = self._predicted = self._failure = None
         self._stopping = self._unmeasured = False
         self._interval = self.eval_interval_steps or eval_interval(args, state)
         self._scaled = bool(args.fp16)
@@ -176,6 +193,7 @@ class FettleCallback(TrainerCallback, ExportableState):
             self._measure_layers()
         if self._evaluates(state):
             self._evaluate_and_decide(args, state, control, kwargs["model"])
+        self._predict(state, kwargs["model"], epoch_ends=_epoch_ends(state))
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -184,6 +202,8 @@ class FettleCallback(TrainerCallback, ExportableState):
             control.should_save = False
         elif self._step and self.fixed_eval is not None and self._evaluated != self._step:
             self._evaluate_and_decide(args, state, control, kwargs["model"])
+        if self._failure is None:
+            self._predict(state, kwargs["model"], epoch_ends=True)
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -230,6 +250,11 @@ class FettleCallback(TrainerCallback, ExportableState):
             max_seq_length=self.max_seq_length or max_length(args, model),
             train_on=self.train_on,
             seed=int(args.seed),
+            patterns=self._patterns,
+        )
+        self._tokenizer = getattr(processing_class, "tokenizer", processing_class)
+        self._predictions = Predictions(
+            self._eval_set, self._tokenizer, self._predictions_config, seed=int(args.seed)
         )
         return described
 
@@ -242,7 +267,10 @@ class FettleCallback(TrainerCallback, ExportableState):
             _held.pop(path).close()
         name = str(getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__)
         config = config_yaml(self.state()["args"], args, name)
-        described = metadata(args, model, name, data)
+        described = {
+            **metadata(args, model, name, data),
+            "patterns": {"length_bins": self._patterns.length_bins},
+        }
         if RunFolder(path).metadata_path.is_file():
             folder = RunFolder.open(path)
             before = folder.read_metadata().get("data", {}).get("fixed_eval", {})
@@ -270,7 +298,12 @@ class FettleCallback(TrainerCallback, ExportableState):
         stopping = EarlyStopping(
             self.early_stopping_patience, self.early_stopping_threshold, self.early_stopping_relative
         )
-        self.recorder = AdoptingRecorder(folder, early_stopping=stopping, total_steps=int(state.max_steps))
+        self.recorder = AdoptingRecorder(
+            folder,
+            early_stopping=stopping,
+            total_steps=int(state.max_steps),
+            length_bins=self._patterns.length_bins,
+        )
         step = int(state.global_step)
         if stored:
             self.recorder.load_state_dict(stored)
@@ -368,8 +401,7 @@ class FettleCallback(TrainerCallback, ExportableState):
     def _evaluates(self, state: Any) -> bool:
         if self.fixed_eval is None:
             return False
-        epoch_ends = state.epoch is not None and float(state.epoch).is_integer()
-        return self._step % self._interval == 0 or epoch_ends or self._step >= state.max_steps
+        return self._step % self._interval == 0 or _epoch_ends(state) or self._step >= state.max_steps
 
     def _evaluate_and_decide(self, args: Any, state: Any, control: Any, model: Any) -> None:
         judgement = self._evaluate(state, model)
@@ -406,6 +438,16 @@ class FettleCallback(TrainerCallback, ExportableState):
         )
         return judgement
 
+    def _predict(self, state: Any, model: Any, *, epoch_ends: bool) -> None:
+        if self.recorder is None or self._predictions is None or self._predicted == self._step:
+            return
+        last = self._stopping or self._step >= state.max_steps
+        evaluated = self._evaluated == self._step
+        if self._predictions.due(self._step, evaluated=evaluated, epoch_ends=epoch_ends, last=last):
+            self._predicted = self._step
+            rows = self._predictions.rows(partial(generate, model, self._tokenizer))
+            self.recorder.predictions(self._step, rows, epoch=state.epoch)
+
     # -- ending ------------------------------------------------------------------------------
 
     def _outcome(self, state: Any) -> tuple[State, str]:
@@ -422,6 +464,10 @@ class FettleCallback(TrainerCallback, ExportableState):
         for path in [path for path, held in _held.items() if held is self._open]:
             del _held[path]
         self._open.close()
+
+
+def _epoch_ends(state: Any) -> bool:
+    return state.epoch is not None and float(state.epoch).is_integer()
 
 
 def _recorder_state(stored: Any) -> dict[str, Any] | None:

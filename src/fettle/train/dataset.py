@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from loguru import logger
 
 from fettle.config import Config
 from fettle.data import (
     ChatEncoder,
     Example,
+    PatternClassifier,
     choose_samples,
     examples_fingerprint,
     fingerprint,
@@ -20,7 +21,9 @@ from fettle.data import (
 )
 from fettle.data.sequence import Sequence
 from fettle.errors import DataError
+from fettle.metrics import count_patterns
 from fettle.train.evaluation import FixedEvalSet
+from fettle.train.held_out import encode_held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +38,13 @@ class Chats:
 def read_chats(config: Config) -> Chats:
     """Read both sets and compare them. Raises DataError for what cannot be used."""
     data = config.data
-    train = read_examples(data.train)
+    train = read_examples(data.train, config.patterns.field)
     provenance: dict[str, Any] = {
         "train": {"path": str(data.train), "fingerprint": fingerprint(data.train), "examples": len(train)},
-        "train_patterns": dict(Counter(example.pattern for example in train)),
     }
     if data.fixed_eval is None:
         return Chats(train, [], provenance)
-    held_out = read_examples(data.fixed_eval)
+    held_out = read_examples(data.fixed_eval, config.patterns.field)
     chosen = choose_samples(held_out, data.max_samples, config.training.seed)
     provenance["fixed_eval"] = {
         "path": str(data.fixed_eval),
@@ -68,6 +70,8 @@ class Encoded:
     train: list[Sequence]
     fixed_eval: FixedEvalSet | None
     counts: dict[str, Any]
+    patterns: dict[str, Any]
+    """Bins of answer lengths, and how many training examples are of which kind and length."""
 
 
 def encode_chats(chats: Chats, config: Config, tokenizer: Any, *, progress: bool = False) -> Encoded:
@@ -98,17 +102,19 @@ def encode_chats(chats: Chats, config: Config, tokenizer: Any, *, progress: bool
             "completion_tokens": sum(s.completion_tokens for s in train.sequences),
         }
     }
+    classifier = PatternClassifier(config.patterns.rules)
+    patterns = {
+        "length_bins": config.patterns.length_bins,
+        "train": count_patterns(
+            [classifier.kind(chats.train[i]) for i in train.kept],
+            np.array([s.completion_tokens for s in train.sequences]),
+            config.patterns.length_bins,
+        ),
+    }
     if not chats.fixed_eval:
-        return Encoded(train.sequences, None, counts)
-    held_out = encoder.encode_all(chats.fixed_eval, progress=progress)
-    for message in held_out.messages:
-        logger.warning("fixed eval: {}", message)
-    if not held_out.sequences:
-        raise DataError(f"{config.data.fixed_eval}: no example fits into training.max_seq_length")
-    kept = [chats.fixed_eval[i] for i in held_out.kept]
-    counts["fixed_eval"] = {**held_out.counts, "sequences": len(held_out.sequences)}
-    return Encoded(
-        train.sequences,
-        FixedEvalSet(held_out.sequences, [e.id for e in kept], [e.pattern for e in kept]),
-        counts,
+        return Encoded(train.sequences, None, counts, patterns)
+    assert config.data.fixed_eval is not None
+    held_out, counts["fixed_eval"] = encode_held_out(
+        encoder, chats.fixed_eval, config.data.fixed_eval, classifier, progress=progress
     )
+    return Encoded(train.sequences, held_out, counts, patterns)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.data.example import Example
 from fettle.data.sequence import Sequence
 from fettle.metrics import calibration_bins
 from fettle.runs.records import SampleResults
@@ -22,10 +23,12 @@ class FixedEvalSet:
     """Held-out sequences in a fixed order, with what names each of them."""
 
     sequences: list[Sequence]
+    examples: list[Example]
+    """The conversation of each sequence."""
     sample_ids: list[str]
     """Content hash of each example."""
     patterns: list[str]
-    """Kind of prompt each example says it is; "" where it does not say."""
+    """Kind of prompt of each example."""
 
     def __len__(self) -> int:
         return len(self.sequences)

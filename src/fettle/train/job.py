@@ -34,6 +34,7 @@ from fettle.train.loop import Loop
 from fettle.train.model import load_tokenizer, require_train_extra
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep
+from fettle.train.predictions import Predictions
 from fettle.train.recorder import Recorder
 from fettle.train.schedule import learning_rate_schedule
 from fettle.train.state import Outcome
@@ -68,6 +69,8 @@ def train(
         _same_data(folder, chats.provenance)
         tokenizer = load_tokenizer(config.model)
         encoded = encode_chats(chats, config, tokenizer, progress=progress)
+        eval_set, seed = encoded.fixed_eval, config.training.seed
+        predictions = Predictions(eval_set, tokenizer, config.predictions, seed=seed) if eval_set else None
 
         training = config.training
         order = BatchOrder(
@@ -85,9 +88,15 @@ def train(
             total_steps=order.total_steps,
         )
         backend = _backend(config, tokenizer)
-        recorder = Recorder(folder, early_stopping=_early_stopping(config), total_steps=order.total_steps)
+        recorder = Recorder(
+            folder,
+            early_stopping=_early_stopping(config),
+            total_steps=order.total_steps,
+            length_bins=config.patterns.length_bins,
+        )
         done = restore(folder, backend, recorder) if training.resume_from_checkpoint else 0
-        _describe(folder, config, backend, {**chats.provenance, "encoded": encoded.counts})
+        data = {**chats.provenance, "encoded": encoded.counts}
+        _describe(folder, config, backend, data, encoded.patterns)
         recorder.start(step=done, steps_per_epoch=order.steps_per_epoch, epochs=training.epochs)
         if on_start is not None:
             on_start(done, order.total_steps)
@@ -102,6 +111,7 @@ def train(
             done=done,
             provenance={"config_hash": config_hash(config), "model": config.model},
             on_step=on_step,
+            predictions=predictions,
         ).run()
 
 
@@ -197,7 +207,9 @@ def _same_data(folder: RunFolder, provenance: dict[str, Any]) -> None:
             )
 
 
-def _describe(folder: RunFolder, config: Config, backend: Backend, data: dict[str, Any]) -> None:
+def _describe(
+    folder: RunFolder, config: Config, backend: Backend, data: dict[str, Any], patterns: dict[str, Any]
+) -> None:
     from fettle import __version__
 
     folder.write_metadata(
@@ -205,7 +217,7 @@ def _describe(folder: RunFolder, config: Config, backend: Backend, data: dict[st
             **folder.read_metadata(),
             **backend.provenance(),
             "data": data,
-            "train_patterns": data.get("train_patterns", {}),
+            "patterns": patterns,
             "seed": config.training.seed,
             "fettle": __version__,
             "python": platform.python_version(),

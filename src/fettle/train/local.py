@@ -19,7 +19,8 @@ from torch import Tensor
 from fettle.config import Config
 from fettle.data.sequence import Sequence
 from fettle.errors import ConfigError, RunError
-from fettle.scoring import completion_loss, score
+from fettle.scoring import completion_loss, generate, score
+from fettle.scoring.generate import Continuation
 from fettle.scoring.scores import Scores
 from fettle.train.backend import FinishedStep, StepResult
 from fettle.train.layer_movement import LayerMovement
@@ -102,21 +103,10 @@ class LocalBackend:
             self._model, sequences, batch_tokens=self._config.training.eval_batch_tokens, progress=progress
         )
 
-    def sample(self, prompts: Collection[Collection[int]], max_new_tokens: int) -> list[list[int]]:
-        self._model.eval()
-        return [self._generate(list(prompt), max_new_tokens) for prompt in prompts]
-
-    def _generate(self, prompt: list[int], max_new_tokens: int) -> list[int]:
-        ids = torch.tensor([prompt], device=self._accelerator.device)
-        with torch.no_grad():
-            output = self._model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
-            )
-        return output[0, len(prompt) :].tolist()
+    def sample(
+        self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int] = ()
+    ) -> list[Continuation]:
+        return generate(self._model, self._tokenizer, prompts, max_new_tokens=max_new_tokens, ends=ends)
 
     def save(self, folder: Path) -> None:
         if self._config.lora is None:

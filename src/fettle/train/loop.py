@@ -16,6 +16,7 @@ from fettle.train.backend import Backend
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep, run_steps
+from fettle.train.predictions import Predictions
 from fettle.train.recorder import Judgement, Recorder
 from fettle.train.signals import StopRequest
 from fettle.train.state import Outcome
@@ -38,6 +39,7 @@ class Loop:
     """Goes into every checkpoint's fettle.json."""
     on_step: Callable[[DoneStep], None] | None = None
     """Called after every step, for a progress bar."""
+    predictions: Predictions | None = None
 
     def run(self) -> Outcome:
         """Train to the end, an early stop, a signal or a number that is none."""
@@ -56,6 +58,8 @@ class Loop:
 
                 ending = step == self.order.total_steps or stop.requested
                 stopping = judgement is not None and judgement.should_stop and step < self.order.total_steps
+                if self._predicts(step, last=stopping):
+                    self._predict(step)
                 if self._saves(step) or (judgement and judgement.new_best) or stopping or ending:
                     self._checkpoint(step)
 
@@ -76,8 +80,10 @@ class Loop:
             last=self.order.total_steps,
             batch=lambda step: [self.sequences[i] for i in self.order.batch(step)],
             learning_rate=self.learning_rate,
-            boundary=lambda step: self._measures(step) or self._evaluates(step) or self._saves(step),
             read_layers=self._measures,
+            boundary=lambda step: any(
+                due(step) for due in (self._measures, self._evaluates, self._saves, self._predicts)
+            ),
             stopping=lambda: stop.requested,
         )
 
@@ -145,6 +151,19 @@ class Loop:
             "  (best so far)" if judgement.new_best else "",
         )
         return judgement
+
+    def _predicts(self, step: int, *, last: bool = False) -> bool:
+        return self.predictions is not None and self.predictions.due(
+            step,
+            evaluated=self._evaluates(step),
+            epoch_ends=self.order.ends_epoch(step),
+            last=last or step == self.order.total_steps,
+        )
+
+    def _predict(self, step: int) -> None:
+        assert self.predictions is not None
+        rows = self.predictions.rows(self.backend.sample)
+        self.recorder.predictions(step, rows, epoch=self.order.epoch(step))
 
     # -- checkpoint, stop -----------------------------------------------------------
 

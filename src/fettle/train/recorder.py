@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from loguru import logger
 
+from fettle.config.patterns import LENGTH_BINS
 from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
 from fettle.metrics import (
@@ -22,7 +23,8 @@ from fettle.metrics import (
     layer_rows,
     summarise_samples,
 )
-from fettle.runs import EventLog, RunFolder, save_samples, write_checkpoint
+from fettle.metrics.patterns import pattern_matrix
+from fettle.runs import EventLog, PredictionLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.records import LayerActivity, SampleResults, State
 from fettle.train.host import HostMeter, training_gpu
 
@@ -60,14 +62,17 @@ class Recorder:
         *,
         early_stopping: EarlyStopping,
         total_steps: int | None = None,
+        length_bins: Sequence[int] = LENGTH_BINS,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.folder = folder
         self.early_stopping = early_stopping
         self.total_steps = total_steps
+        self.length_bins = length_bins
         self.last_checkpoint: Path | None = None
         self._clock = clock
         self._log = EventLog(folder.metrics_path)
+        self._predictions = PredictionLog(folder.predictions_path)
         self._streaming = StreamingCrossEntropy()
         self._throughput = Throughput()
         self._host = HostMeter(training_gpu())
@@ -94,6 +99,7 @@ class Recorder:
     def resume(self, step: int) -> None:
         """Rows after `step` are superseded from here on."""
         self._log.append("resume", {"step": step})
+        self._predictions.resume(step)
         self._update_status(force=True, step=step)
 
     def step(
@@ -172,7 +178,10 @@ class Recorder:
             "seconds": seconds,
             **numbers,
         }
-        self._log.append("fixed_eval", fields)
+        matrix = pattern_matrix(
+            samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum, self.length_bins
+        )
+        self._log.append("fixed_eval", {**fields, "patterns": [cell.to_json() for cell in matrix.cells]})
         judgement = self._judge(step, numbers)
         self._judgement = (step, judgement, train_loss)
         self._update_status(force=True, fixed_eval=fields, best_step=self.early_stopping.best_step)
@@ -201,6 +210,17 @@ class Recorder:
         self._monitor_seconds += activity.seconds or 0.0
         self._monitor_total += activity.seconds or 0.0
         self._update_status(layer_activity_summary=layer_activity_summary(activity.groups))
+
+    def predictions(
+        self, step: int, rows: Sequence[Mapping[str, Any]], *, epoch: float | None = None
+    ) -> None:
+        """Answers to the fixed prompts by the weights after `step`, one row each."""
+        try:
+            self._predictions.append({"step": step, "epoch": epoch, **row} for row in rows)
+        except OSError as error:
+            logger.warning("the predictions of step {} could not be written: {}", step, error.strerror)
+        if self._predictions.dropped:
+            logger.warning("{} predictions wait for room on the disk", self._predictions.dropped)
 
     def checkpoint(
         self,
@@ -233,6 +253,7 @@ class Recorder:
         self._log.append("end", {**fields, "monitor_share": share})
         self._update_status(force=True, state=state, reason=reason, step=step, eta_seconds=None)
         self._log.close()
+        self._predictions.close()
 
     # -- what a checkpoint carries ------------------------------------------------
 
