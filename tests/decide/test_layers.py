@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from fettle import open_run
-from fettle.cli.verdict import command
+from fettle.cli import cli
 from fettle.decide.early_stop import EarlyStopping
 from fettle.runs import RunFolder
 from fettle.runs.records import GroupMovement, LayerActivity
@@ -46,7 +46,7 @@ def test_layers_that_did_not_move_are_named_in_one_line(tmp_path: Path, method: 
     path = recorded(tmp_path, [[0.1, 0.1, 0.1], [0.0, 0.1, 0.0]], method)
     (line,) = [line for line in open_run(path).verdict().warnings if "moved" in line]
     assert line.startswith(f"2 of 3 {words} had not moved by step 200 (0, 2): ")
-    shown = CliRunner().invoke(command, [str(path)]).output
+    shown = CliRunner().invoke(cli, ["verdict", str(path)]).output
     assert f"2 of 3 {words} had not moved" in " ".join(shown.split())
     assert "1 moved most (ΔW/W 1 %)" in shown
 

@@ -48,7 +48,7 @@ class TrainingConfig(Strict):
     length tells the kind of example."""
     log_interval_steps: int = Field(default=10, ge=1)
     """Steps between two lines of the log; metrics.jsonl holds every step."""
-    layer_interval_steps: int | None = Field(default=100, ge=1)
+    layer_interval_steps: int | None = Field(default=250, ge=1)
     """Steps between two measurements of how far each layer moved. null: never."""
     checkpoint_interval_steps: int = Field(default=250, ge=1)
     """Steps between two checkpoints."""

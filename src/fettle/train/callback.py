@@ -81,7 +81,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         train_on: Literal["all", "last"] = "all",
         batch_tokens: int | None = None,
         keep_best: bool = True,
-        layer_interval_steps: int | None = 100,
+        layer_interval_steps: int | None = 250,
         patterns: Mapping[str, Any] | None = None,
         predictions: Mapping[str, Any] | None = None,
     ) -> None:
