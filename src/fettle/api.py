@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fettle.decide import Evidence, Verdict, verdict
@@ -9,7 +10,7 @@ from fettle.runs import RunReader
 
 
 class Run(RunReader):
-    """Any run on disk: fettle's, a Hugging Face output folder or trainer_state.json, a metrics.jsonl."""
+    """Any run on disk: fettle's, or that of another tool (see docs/other-tools.md)."""
 
     def evidence(self) -> Evidence:
         """Everything the verdict looks at."""
@@ -29,9 +30,14 @@ class Run(RunReader):
 
     def verdict(self) -> Verdict:
         """Stop or go on, which checkpoint, and why."""
-        return verdict(self.evidence())
+        judged = verdict(self.evidence())
+        unread = [f"Not all was read: {problem}." for problem in self.problems]
+        return replace(judged, warnings=[*judged.warnings, *unread])
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run for reading. Raises RunError where `path` holds none."""
-    return Run(Path(path))
+def open_run(path: str | Path, columns: str | Path | None = None) -> Run:
+    """Open a run for reading; `columns` maps the column names of another tool's log.
+
+    Raises RunError where `path` holds no run.
+    """
+    return Run(Path(path), None if columns is None else Path(columns))

@@ -210,3 +210,14 @@ def test_every_key_is_honoured_or_named(tmp_path: Path) -> None:
 def test_training_without_held_out_chats_is_worth_a_word(tmp_path: Path) -> None:
     assert "nothing is evaluated" in config_warnings(load(tmp_path, SMALL))[0]
     assert config_warnings(load(tmp_path, FULL)) == []
+
+
+def test_which_checkpoints_are_kept_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
+    plain, kept = load(tmp_path, SMALL), load(tmp_path, SMALL, "checkpoints.keep_best=3")
+    assert kept.checkpoints.keep_best == 3
+    assert plain.checkpoints.keeps_all
+    assert not kept.checkpoints.keeps_all
+    assert config_hash(plain) == config_hash(kept)
+    assert config_differences(plain, kept) == []
+    assert "keep_best: 3" in dump_config(kept)
+    assert "must be" in complaint(tmp_path, SMALL, "checkpoints.keep_best=0")

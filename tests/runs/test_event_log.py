@@ -130,7 +130,44 @@ def test_odd_lines_are_counted_and_skipped(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     deep = b"[" * 200_000 + b"]" * 200_000
     long = json.dumps({"step": 3, "text": "x" * 10_000_000}).encode()
-    path.write_bytes(b"\xff\xfe\n[1]\n" + deep + b'\n{"step":NaN}\n' + long + b'\n{"step":4}\n')
+    path.write_bytes(b"\xff\xfe\n[1]\n" + deep + b'\n{"step":}\n' + long + b'\n{"step":4}\n')
     follower = LogFollower(path)
     assert [r["step"] for r in follower.poll()] == [3, 4]
     assert follower.skipped == 4
+
+
+def test_numbers_that_json_does_not_know_are_none_and_say_what_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(
+        json.dumps({"step": 1, "loss": math.nan, "norm": -math.inf}) + '\n{"big": 1e400, "a": 1}\n'
+    )
+    assert LogFollower(path).poll() == [
+        {"step": 1, "loss": None, "loss_nonfinite": "nan", "norm": None, "norm_nonfinite": "-inf"},
+        {"big": None, "big_nonfinite": "inf", "a": 1},
+    ]
+
+
+def test_a_file_without_line_ends_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fettle.runs.follow.READ_BYTES", 100)
+    monkeypatch.setattr("fettle.runs.follow.LONGEST_LINE_BYTES", 1000)
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"step":1}\n{"x":"' + b"x" * 5000)
+    follower = LogFollower(path)
+    assert follower.poll() == [{"step": 1}]
+    assert (follower.skipped, follower.torn) == (1, True)
+    with path.open("ab") as stream:
+        stream.write(b"x" * 5000 + b'"}\n{"step":2}\n')
+    assert follower.poll() == [{"step": 2}]
+    assert (follower.skipped, follower.torn) == (1, False)
+
+
+def test_a_last_line_that_lacks_only_its_end_counts_once(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"step":1}\n{"step":2}')
+    follower = LogFollower(path)
+    assert [r["step"] for r in follower.poll()] == [1, 2]
+    with path.open("ab") as stream:
+        stream.write(b'\n{"step":3}\n')
+    assert [r["step"] for r in follower.poll()] == [3]

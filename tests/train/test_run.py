@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fettle.api import open_run
 from fettle.cli import main
 from fettle.config import load_config
 from fettle.errors import DataError, FettleError, ModelError, RunError
-from fettle.runs import RunReader
+from fettle.runs import RunReader, list_checkpoints
 from fettle.scoring import score
 from fettle.train.job import train
 from fettle.train.local import LocalBackend
@@ -350,3 +351,45 @@ def test_the_command_line_prints_one_line_and_exits_with_1(
     assert caught.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fettle: nothing.yaml: no such file")
+
+
+def test_only_the_checkpoints_that_the_rules_keep_stay_and_a_resumed_run_may_change_them(
+    project: Path, reference: Path, tmp_path: Path
+) -> None:
+    every = [step for step, _ in list_checkpoints(reference / "checkpoints")]
+    verdict = open_run(reference).verdict().checkpoint
+    assert verdict is not None
+
+    def killed(done: DoneStep) -> None:
+        if done.step == 17:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(project, out, "checkpoints.keep_latest=1", on_step=killed)
+    assert len(list_checkpoints(out / "checkpoints")) <= 2
+    assert run(project, out, "checkpoints.keep_latest=2").state == "completed"
+    assert load_config(out / "config.yaml").checkpoints.keep_latest == 2
+    assert_same_run(out, reference)
+    left = [step for step, _ in list_checkpoints(out / "checkpoints")]
+    assert set(left) == {*every[-2:], verdict["step"]}
+    assert not (out / "checkpoints" / ".trash").exists()
+    logged = {c.step: c.path for c in RunReader(out).checkpoints()}
+    assert set(logged) >= set(every)
+    info = json.loads((out / "checkpoints" / f"checkpoint-{STEPS}" / "fettle.json").read_text())
+    assert info["run"] == "run"
+    assert set(info["data"]) == {"train", "fixed_eval"}
+    assert info["created_at"].endswith("+00:00")
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_stop_training(project: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def in_the_way(done: DoneStep) -> None:
+        if done.step == 1:
+            (out / "checkpoints" / ".trash").write_text("x")
+
+    done = run(project, out, "checkpoints.keep_latest=1", "training.max_steps=15", on_step=in_the_way)
+    assert done.state == "completed"
+    assert "no checkpoint was removed" in (out / "logs" / "train.log").read_text()
+    assert len(list_checkpoints(out / "checkpoints")) >= 3

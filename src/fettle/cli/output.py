@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from fettle.runs import RunReader
+
+columns_option = click.option(
+    "--columns",
+    type=click.Path(path_type=Path),
+    help="YAML that names the columns of another tool's log. Default: fettle-columns.yaml beside it.",
+)
 
 
 def print_json(value: Any) -> None:
@@ -33,3 +43,9 @@ def percent(value: float | None) -> str:
 def megabytes(size: int | None) -> str:
     """Bytes as MB, or a dash."""
     return "—" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def warn_unread(reader: RunReader) -> None:
+    """On standard error, one line for everything of a run that could not be read."""
+    for problem in reader.problems:
+        click.echo(f"fettle: {reader.name}: not all was read: {problem}", err=True)

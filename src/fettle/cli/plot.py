@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fettle.cli.output import print_json
+from fettle.cli.output import columns_option, print_json, warn_unread
 
 
 @click.command("plot")
@@ -22,11 +22,15 @@ from fettle.cli.output import print_json
     type=click.FloatRange(0, 1, min_open=True),
     help="Smoothing.",
 )
+@columns_option
 @click.option("--json", "as_json", is_flag=True, help="Print the path as JSON.")
-def command(run: Path, output: Path | None, dpi: int, ema_alpha: float, as_json: bool) -> None:
+def command(
+    run: Path, output: Path | None, dpi: int, ema_alpha: float, columns: Path | None, as_json: bool
+) -> None:
     """Draw train and validation loss, exact match and throughput of RUN.
 
-    RUN is a run folder, a metrics.jsonl, a Hugging Face output folder or a trainer_state.json.
+    RUN is a run folder of fettle or of another tool: a Hugging Face output folder or trainer_state.json,
+    a tinker-cookbook, LLaMA-Factory or TensorBoard log, or any metrics.jsonl.
 
     \b
     Example:
@@ -35,10 +39,13 @@ def command(run: Path, output: Path | None, dpi: int, ema_alpha: float, as_json:
     from fettle.report import plot_curves
     from fettle.runs import RunReader
 
-    reader = RunReader(run)
+    reader = RunReader(run, columns)
+    warn_unread(reader)
     if output is None:
         output = (
-            run / "plots" / "training_curves.png" if reader.kind == "fettle" else Path("training_curves.png")
+            reader.path / "plots" / "training_curves.png"
+            if reader.kind == "fettle"
+            else Path("training_curves.png")
         )
     early_stops = reader.records("early_stop")
     path = plot_curves(

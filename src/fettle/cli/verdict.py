@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fettle.cli.output import console, percent, print_json
+from fettle.cli.output import columns_option, console, percent, print_json
 from fettle.cli.pattern_table import has_table, pattern_table, weakest_lines
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ EXIT_CODES = {"continue": 0, "stop": 10, "investigate": 20, "insufficient": 30}
 
 @click.command("verdict")
 @click.argument("run", type=click.Path(path_type=Path))
+@columns_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
-def command(run: Path, as_json: bool) -> None:
+def command(run: Path, columns: Path | None, as_json: bool) -> None:
     """Say whether to stop or go on with RUN, which checkpoint to use, and why.
 
-    RUN is a run folder, a metrics.jsonl, a Hugging Face output folder or a trainer_state.json.
+    RUN is a run folder of fettle or of another tool: a Hugging Face output folder or trainer_state.json,
+    a tinker-cookbook, LLaMA-Factory or TensorBoard log, or any metrics.jsonl.
 
     The exit code lets scripts act on it: 0 go on, 10 stop, 20 investigate, 30 insufficient
     evidence; 1 is a RUN that cannot be read.
@@ -38,14 +40,14 @@ def command(run: Path, as_json: bool) -> None:
     Example:
       fettle verdict runs/<run> --json
     """
-    sys.exit(EXIT_CODES[print_verdict(run, as_json=as_json).action])
+    sys.exit(EXIT_CODES[print_verdict(run, columns=columns, as_json=as_json).action])
 
 
-def print_verdict(run: Path, *, as_json: bool) -> Verdict:
+def print_verdict(run: Path, *, columns: Path | None = None, as_json: bool) -> Verdict:
     """Judge a run and print the verdict."""
     from fettle.api import open_run
 
-    result = open_run(run).verdict()
+    result = open_run(run, columns).verdict()
     if as_json:
         print_json(result.to_json())
     else:

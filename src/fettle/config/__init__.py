@@ -1,5 +1,6 @@
 """The configuration of a run: YAML in, checked at once, resolved YAML out."""
 
+from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.config import Config
 from fettle.config.data import DataConfig
 from fettle.config.dump import config_differences, config_hash, dump_config
@@ -12,6 +13,7 @@ from fettle.config.predictions import PredictionsConfig
 from fettle.config.training import TrainingConfig
 
 __all__ = [
+    "CheckpointsConfig",
     "Config",
     "DataConfig",
     "LoraConfig",

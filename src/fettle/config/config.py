@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.data import DataConfig, absolute_path
 from fettle.config.lora import LoraConfig
 from fettle.config.patterns import PatternsConfig
@@ -46,6 +47,8 @@ class Config(Strict):
     """Kinds of prompts and lengths of answers that results are told apart by."""
     predictions: PredictionsConfig = Field(default_factory=PredictionsConfig)
     """Fixed prompts whose answers are written down over the run."""
+    checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
+    """Which checkpoints stay on disk."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of weights and arithmetic. auto: bfloat16 where the device is fast in it, else float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

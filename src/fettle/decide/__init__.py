@@ -6,6 +6,7 @@ from fettle.decide.comparability import Comparability, loss_comparability, train
 from fettle.decide.early_stop import EarlyStopDecision, EarlyStopping
 from fettle.decide.evidence import Evidence
 from fettle.decide.ranking import RankedCheckpoint, rank_checkpoints, score_evals
+from fettle.decide.retention import Retention, retain
 from fettle.decide.score import SCORE_VERSION, CheckpointScore, checkpoint_score, compare_checkpoints
 from fettle.decide.trend import Trend, trend
 from fettle.decide.verdict import VERDICT_SCHEMA_VERSION, Verdict, verdict
@@ -21,6 +22,7 @@ __all__ = [
     "EarlyStopping",
     "Evidence",
     "RankedCheckpoint",
+    "Retention",
     "Trend",
     "Verdict",
     "checkpoint_score",
@@ -28,6 +30,7 @@ __all__ = [
     "compare_checkpoints",
     "loss_comparability",
     "rank_checkpoints",
+    "retain",
     "score_evals",
     "train_loss_at",
     "trend",

@@ -17,7 +17,8 @@ class Choice:
     """The checkpoint to use, and why this one."""
 
     step: int
-    path: Path
+    path: Path | str
+    """Its folder, or the URL under which a service keeps it."""
     metric: Metric
     """What it was chosen by."""
     value: float
@@ -43,9 +44,10 @@ def choose_checkpoint(evals: Sequence[FixedEval], checkpoints: Sequence[Checkpoi
 
     By exact match; among those that tie, the ones within one standard error of their lowest
     cross-entropy; of these, the earliest. By cross-entropy alone where exact match was not measured
-    or says nothing, being the same everywhere. None where no eval has a checkpoint on disk.
+    or says nothing, being the same everywhere. None where no eval has a checkpoint
+    on disk or with a service.
     """
-    on_disk = {c.step: c.path for c in checkpoints if c.path is not None}
+    on_disk = {c.step: c.location for c in checkpoints if c.location is not None}
     measured = sorted((e for e in evals if _finite(e.cross_entropy) or _finite(e.exact_match)), key=_step)
     eligible = [e for e in measured if e.step in on_disk]
     if not eligible:
@@ -86,15 +88,18 @@ def _metric(eligible: Sequence[FixedEval]) -> Metric:
     return "exact_match"
 
 
-def _best(eligible: Sequence[FixedEval], metric: Metric) -> FixedEval:
-    if metric == "cross_entropy":
-        return min(eligible, key=lambda e: (e.cross_entropy, e.step))
+def best_first(evals: Sequence[FixedEval], metric: Metric) -> list[FixedEval]:
+    """Evals that measured the metric, best first; the earlier of two that are equal."""
 
     def rank(e: FixedEval) -> tuple[float, float, int]:
         cross_entropy = e.cross_entropy if e.cross_entropy is not None else math.inf
-        return -(e.exact_match or 0.0), cross_entropy, e.step
+        return -(e.exact_match or 0.0) if metric == "exact_match" else 0.0, cross_entropy, e.step
 
-    return min(eligible, key=rank)
+    return sorted((e for e in evals if _finite(getattr(e, metric))), key=rank)
+
+
+def _best(eligible: Sequence[FixedEval], metric: Metric) -> FixedEval:
+    return best_first(eligible, metric)[0]
 
 
 def _tied(evals: Sequence[FixedEval], best: FixedEval, metric: Metric) -> list[FixedEval]:

@@ -22,7 +22,8 @@ class RankedCheckpoint:
     rank: int | None
     """1 is the best score; None is incomparable."""
     step: int
-    path: Path | None
+    path: Path | str | None
+    """Its folder, or the URL under which a service keeps it; None where it is gone."""
     epoch: float | None
     score: CheckpointScore
     stored: bool
@@ -109,7 +110,7 @@ def _row(
     return RankedCheckpoint(
         rank=None,
         step=checkpoint.step,
-        path=checkpoint.path,
+        path=checkpoint.location,
         epoch=checkpoint.epoch if checkpoint.epoch is not None else (measured.epoch if measured else None),
         score=score,
         stored=stored,

@@ -17,6 +17,7 @@ from fettle.runs.folder import read_json
 
 INFO = "fettle.json"
 MANIFEST = "manifest.json"
+PINNED = "PINNED"
 ASIDE = ".tmp-"
 NAME = re.compile(r"checkpoint-(\d+)$")
 
@@ -38,14 +39,16 @@ def write_checkpoint(
         fill(aside)
         (aside / INFO).write_bytes(_json(info))
         (aside / MANIFEST).write_bytes(_json({"files": _describe_files(aside)}))
+        if (target / PINNED).exists():
+            (aside / PINNED).touch()
         for path in [*aside.rglob("*"), aside]:
-            _sync(path)
+            sync(path)
         if target.exists():
             # A folder cannot replace a folder at once: the old one steps aside first, and
             # a crash between the two leaves the older checkpoints.
             target.rename(checkpoints / f"{ASIDE}old-{step}")
         aside.rename(target)
-        _sync(checkpoints)
+        sync(checkpoints)
         shutil.rmtree(checkpoints / f"{ASIDE}old-{step}", ignore_errors=True)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -90,9 +93,28 @@ def latest_checkpoint(checkpoints: Path) -> tuple[Path | None, list[str]]:
     return None, skipped
 
 
+def pin_checkpoint(path: Path) -> None:
+    """Mark a checkpoint as never to be removed. Raises RunError where that cannot be written."""
+    try:
+        (path / PINNED).touch()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be pinned: {error.strerror or error}") from error
+
+
+def unpin_checkpoint(path: Path) -> None:
+    """Take the mark away, where there is one. Raises RunError where the disk refuses."""
+    try:
+        (path / PINNED).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be unpinned: {error.strerror or error}") from error
+
+
 def folder_size(path: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Bytes of all files below a folder; 0 of one that is being removed."""
+    try:
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    except FileNotFoundError:
+        return 0
 
 
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -111,7 +133,8 @@ def _hash(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     if path.is_dir() and os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)

@@ -1,27 +1,29 @@
-"""Any run on disk, as columns, evals and checkpoints: fettle's, Hugging Face's, or a bare metrics.jsonl."""
+"""Any run on disk, as columns, evals and checkpoints, whichever tool wrote it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fettle.errors import RunError
-from fettle.runs.checkpoints import INFO, folder_size, list_checkpoints
-from fettle.runs.folder import RunFolder, is_locked, read_json
-from fettle.runs.follow import LogFollower
-from fettle.runs.foreign import hugging_face_records, normalised
-from fettle.runs.huggingface import newest_state, output_checkpoints, read_state
+from fettle.runs.checkpoints import INFO, NAME, PINNED, folder_size, list_checkpoints
+from fettle.runs.folder import CONFIG, METADATA, RunFolder, is_locked, read_json
+from fettle.runs.foreign import find_source
+from fettle.runs.json_lines import RunLog
 from fettle.runs.layers import layer_activity
 from fettle.runs.predictions import PredictionReader
 from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 from fettle.runs.samples import load_samples
+from fettle.runs.source import Kind, Source
 from fettle.runs.table import EventTable
 
+# Where fettle's callback writes its run, in the output folder of another trainer.
+CALLBACK_FOLDER = "fettle"
 EVAL_FIELDS = (
     "cross_entropy",
     "cross_entropy_low",
@@ -37,76 +39,45 @@ EVAL_FIELDS = (
 class RunReader:
     """Reads one run and never writes it. `refresh` takes in what was appended since.
 
-    Raises RunError where `path` holds nothing that can be read as a run.
+    `columns` names the file that maps the columns of another tool's log. A folder in which fettle's
+    callback left its own run (`fettle/`) is read as that run. Raises RunError where `path` holds
+    nothing that can be read as a run.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, columns: Path | None = None) -> None:
         self.name = path.resolve().name
-        self.kind: Literal["fettle", "huggingface", "metrics"]
-        self._folder: RunFolder | None = None
-        self._follower: LogFollower | None = None
-        self._state_file: Path | None = None
-        self._state_mtime: int | None = None
-        self._predictions: PredictionReader | None = None
-        if self.is_run(path):
-            self.kind = "fettle"
-            self._folder = RunFolder(path)
-            self._follower = LogFollower(self._folder.metrics_path)
-            self._predictions = PredictionReader(self._folder.predictions_path)
-        elif not path.exists():
-            raise RunError(f"{path}: there is no such run")
-        elif newest_state(path) is not None:
-            self.kind = "huggingface"
-        elif path.is_file() and path.suffix == ".jsonl":
-            self.kind = "metrics"
-            self._follower = LogFollower(path)
-        elif path.is_dir() and (path / "metrics.jsonl").is_file():
-            self.kind = "metrics"
-            self._follower = LogFollower(path / "metrics.jsonl")
-        else:
-            raise RunError(
-                f"{path} is no run: it is neither a fettle run folder, nor a Hugging Face output folder or "
-                "trainer_state.json, nor a metrics.jsonl"
-            )
+        inner = path / CALLBACK_FOLDER
+        self.path = inner if not self.is_run(path) and self.is_run(inner) else path
+        self._folder = RunFolder(self.path) if self.is_run(self.path) else None
+        self._source: Source = (
+            find_source(self.path, columns) if self._folder is None else RunLog(self._folder.metrics_path)
+        )
+        self.kind: Kind = self._source.kind
+        self._predictions = PredictionReader(self._folder.predictions_path) if self._folder else None
         self._table = EventTable()
-        self._generation = 0
+        self._generation = self._source.generation
         self.refresh()
 
     @staticmethod
     def is_run(path: Path) -> bool:
         """Whether a folder is a run folder of fettle."""
-        return (path / "metadata.json").is_file() and (path / "config.yaml").is_file()
+        return (path / METADATA).is_file() and (path / CONFIG).is_file()
 
     def refresh(self) -> None:
         """Take in what is new; nothing is read twice, unless the file was replaced."""
-        if self._follower is None:
-            self._refresh_state()
-            return
-        records = self._follower.poll()
-        if self._follower.generation != self._generation:
-            self._generation = self._follower.generation
+        records = self._source.poll()
+        if self._source.generation != self._generation:
+            self._generation = self._source.generation
             self._table = EventTable()
         for record in records:
-            self._table.add(normalised(record))
-
-    def _refresh_state(self) -> None:
-        file = newest_state(self.path)
-        if file is None:
-            raise RunError(f"{self.path}: its trainer_state.json is gone")
-        mtime = file.stat().st_mtime_ns
-        if file == self._state_file and mtime == self._state_mtime:
-            return
-        state = read_state(file)
-        self._state_file, self._state_mtime = file, mtime
-        self._table = EventTable()
-        for record in hugging_face_records(state["log_history"]):
             self._table.add(record)
 
     @property
-    def skipped_lines(self) -> int:
-        """Lines of the log that are no JSON object."""
-        return self._follower.skipped if self._follower else 0
+    def problems(self) -> list[str]:
+        """What of the run could not be read, one line each; [] where all of it was."""
+        if self._folder is not None and not self._folder.metrics_path.exists():
+            return []  # A run that has not begun.
+        return self._source.problems()
 
     def columns(self, type: str) -> dict[str, NDArray[np.float64]]:
         """Numeric columns of one record type, [rows] each; NaN where a row has no number."""
@@ -126,7 +97,7 @@ class RunReader:
         return sorted(evals, key=lambda e: e.step)
 
     def _eval(self, record: dict[str, Any], *, per_sample: bool) -> FixedEval:
-        step = int(record["step"]) if isinstance(record.get("step"), (int, float)) else 0
+        step = _integer(record.get("step")) or 0
         known = {name: _number(record.get(name)) for name in EVAL_FIELDS}
         named = {"type", "timestamp", "step", "epoch", "samples", "tokens", *EVAL_FIELDS}
         folder = self._folder
@@ -148,21 +119,23 @@ class RunReader:
         """Checkpoints by step: those on disk, and those that only the log knows (path None)."""
         if self._folder is None:
             evals = {e.step: e.cross_entropy for e in self.evals(per_sample=False)}
-            return output_checkpoints(self.path, evals) if self.path.is_dir() else self._logged_checkpoints()
-        on_disk = [_from_info(path) for _, path in list_checkpoints(self._folder.checkpoints_path)]
-        on_disk += self._adopted_checkpoints()
-        steps = {checkpoint.step for checkpoint in on_disk}
+            found = self._source.checkpoints(evals)
+        else:
+            found = [_from_info(path) for _, path in list_checkpoints(self._folder.checkpoints_path)]
+            found += self._adopted_checkpoints()
+        steps = {checkpoint.step for checkpoint in found}
         gone = [c for c in self._logged_checkpoints() if c.step not in steps]
-        return sorted(on_disk + gone, key=lambda c: c.step)
+        return sorted(found + gone, key=lambda c: c.step)
 
     def _adopted_checkpoints(self) -> list[Checkpoint]:
         """Those that another trainer wrote outside the run folder, where the log says they are."""
         paths = (str(record.get("path") or "") for record in self._table.records("checkpoint"))
         outside = [self.path / path for path in paths if path and not path.startswith("checkpoints/")]
-        return [_from_info(path) for path in outside if (path / INFO).is_file()]
+        return [_from_info(path) for path in outside if NAME.match(path.name) and (path / INFO).is_file()]
 
     def _logged_checkpoints(self) -> list[Checkpoint]:
-        return [_from_record(record, None) for record in self._table.records("checkpoint")]
+        records = self._table.records("checkpoint")
+        return [_from_record(record, None) for record in records if _integer(record.get("step")) is not None]
 
     def config(self) -> dict[str, Any] | None:
         """config.yaml as it stands; None where there is none."""
@@ -190,14 +163,21 @@ class RunReader:
             return ends[-1].get("state", "completed")
         if self._folder is not None:
             return "crashed" if starts else "unknown"
-        return "early_stopped" if self.records("early_stop") else "unknown"
+        told = self._source.state()
+        return told or ("early_stopped" if self.records("early_stop") else "unknown")
 
 
 def _from_info(path: Path) -> Checkpoint:
-    info = read_json(path / INFO) or {}
-    created = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC).isoformat(timespec="seconds")
+    info = read_json(path / INFO)
+    try:
+        created = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC).isoformat(timespec="seconds")
+    except FileNotFoundError:  # Removed just now.
+        created = None
     step = int(path.name.rsplit("-", 1)[1])
-    return _from_record({"step": step, "created_at": created, "size_bytes": folder_size(path), **info}, path)
+    record = {"created_at": created, "size_bytes": folder_size(path), **(info or {}), "step": step}
+    known = info is not None and info.get("step") == step and bool(info.get("run"))
+    checkpoint = _from_record(record, path)
+    return replace(checkpoint, pinned=(path / PINNED).exists(), has_provenance=known)
 
 
 def _from_record(record: dict[str, Any], path: Path | None) -> Checkpoint:

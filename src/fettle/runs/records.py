@@ -77,6 +77,8 @@ class Checkpoint:
     step: int
     path: Path | None
     """None when the log names it but the disk does not hold it."""
+    url: str | None = None
+    """Where a service keeps it, as `tinker://...`; None for one on this disk."""
     epoch: float | None = None
     score: float | None = None
     """Composite score, lower is better; None is incomparable."""
@@ -88,7 +90,16 @@ class Checkpoint:
     exact_match: float | None = None
     size_bytes: int | None = None
     created_at: str | None = None
+    pinned: bool = False
+    """Never removed: its folder holds a file PINNED."""
+    has_provenance: bool = False
+    """Whether fettle.json in its folder says which run and step it is of."""
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def location(self) -> Path | str | None:
+        """Where it can be had: its folder, or its URL; None where it is gone."""
+        return self.path or self.url
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from fettle.config import (
 from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import ConfigError, RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
+from fettle.runs.folder import replace_file
 from fettle.train.backend import Backend
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.loop import Loop
@@ -36,6 +37,7 @@ from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep
 from fettle.train.predictions import Predictions
 from fettle.train.recorder import Recorder
+from fettle.train.retention import CheckpointRetention
 from fettle.train.schedule import learning_rate_schedule
 from fettle.train.state import Outcome
 
@@ -109,9 +111,10 @@ def train(
             learning_rate=learning_rate,
             recorder=recorder,
             done=done,
-            provenance={"config_hash": config_hash(config), "model": config.model},
+            provenance=_provenance(config, chats.provenance),
             on_step=on_step,
             predictions=predictions,
+            on_saved=CheckpointRetention(folder, config.checkpoints).apply,
         ).run()
 
 
@@ -212,6 +215,8 @@ def _describe(
 ) -> None:
     from fettle import __version__
 
+    # What may change while a run goes on (the rules of `checkpoints`) is as of its last start.
+    replace_file(folder.config_path, _config_yaml(config).encode())
     folder.write_metadata(
         {
             **folder.read_metadata(),
@@ -227,6 +232,19 @@ def _describe(
             "not_honoured": not_honoured(config),
         }
     )
+
+
+def _provenance(config: Config, data: dict[str, Any]) -> dict[str, Any]:
+    """What every checkpoint says of where it comes from, beside its run and step."""
+    from fettle import __version__
+
+    fingerprints = {key: data[key]["fingerprint"] for key in ("train", "fixed_eval") if data.get(key)}
+    return {
+        "config_hash": config_hash(config),
+        "model": config.model,
+        "data": fingerprints,
+        "fettle": __version__,
+    }
 
 
 def _git_commit() -> str | None:

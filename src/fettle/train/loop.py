@@ -40,6 +40,8 @@ class Loop:
     on_step: Callable[[DoneStep], None] | None = None
     """Called after every step, for a progress bar."""
     predictions: Predictions | None = None
+    on_saved: Callable[[int], None] | None = None
+    """Called with the step of every checkpoint once it is on disk."""
 
     def run(self) -> Outcome:
         """Train to the end, an early stop, a signal or a number that is none."""
@@ -175,6 +177,8 @@ class Loop:
         )
         logger.info("saved {}", path.name)
         self._saved = (step, path)
+        if self.on_saved is not None:
+            self.on_saved(step)
         return path
 
     def _fail(self, done: DoneStep) -> Outcome:

@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,7 @@ class Recorder:
             "step": step,
             "epoch": epoch,
             "run": self.folder.path.name,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             **scored,
             **(provenance or {}),
             "state": self.state_dict(step),
