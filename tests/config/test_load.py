@@ -221,3 +221,15 @@ def test_which_checkpoints_are_kept_is_no_part_of_what_a_run_is(tmp_path: Path) 
     assert config_differences(plain, kept) == []
     assert "keep_best: 3" in dump_config(kept)
     assert "must be" in complaint(tmp_path, SMALL, "checkpoints.keep_best=0")
+
+
+def test_when_to_alert_whom_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
+    a = load(tmp_path, SMALL)
+    b = load(tmp_path, SMALL, "alerts.plateau=null", "notify.webhook=$SECRET", "notify.min_level=info")
+    assert (b.alerts.plateau, b.notify.webhook) == (None, "$SECRET")
+    assert config_hash(a) == config_hash(b)
+    assert config_differences(a, b) == []
+
+
+def test_a_webhook_is_an_address(tmp_path: Path) -> None:
+    assert "http(s)://" in complaint(tmp_path, SMALL, "notify.webhook=hooks.example.org")

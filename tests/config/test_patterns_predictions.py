@@ -9,11 +9,11 @@ import pytest
 from fettle.config import (
     Config,
     PatternsConfig,
+    check_section,
     config_differences,
     config_hash,
     dump_config,
     load_config,
-    section,
 )
 from fettle.errors import ConfigError
 
@@ -87,6 +87,6 @@ def test_every_by_word_or_number(tmp_path: Path) -> None:
 
 
 def test_a_section_of_a_program_is_checked_alike() -> None:
-    assert section(PatternsConfig, "patterns", {"length_bins": [5]}).length_bins == [5]
+    assert check_section(PatternsConfig, {"length_bins": [5]}, "patterns").length_bins == [5]
     with pytest.raises(ConfigError, match=r"patterns.*unknown key 'bins'"):
-        section(PatternsConfig, "patterns", {"bins": [5]})
+        check_section(PatternsConfig, {"bins": [5]}, "patterns")

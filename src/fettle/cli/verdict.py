@@ -114,6 +114,8 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
     rows.append(("Why", result.reasons[:1]))
     if result.warnings:
         rows.append(("Warnings", result.warnings))
+    if evidence["alerts"]:
+        rows.append(("Alerts", [f"{a['level']}: {a['message']} {a['action']}" for a in evidence["alerts"]]))
     if result.not_measured:
         rows.append(("Not measured", [", ".join(result.not_measured)]))
     return rows

@@ -11,7 +11,7 @@ from fettle.config.diagnosis import shown
 from fettle.config.document import ConfigDumper
 from fettle.config.keys import all_keys
 
-WATCHING = {"checkpoints"}
+WATCHING = {"alerts", "checkpoints", "notify"}
 """Sections that change nothing of what is trained."""
 
 
@@ -24,8 +24,8 @@ def dump_config(config: Config) -> str:
 def config_hash(config: Config) -> str:
     """Identity of what a configuration trains: 16 hex digits.
 
-    Whether to resume, and which checkpoints to keep, are no part of it: they say how to treat a run, not
-    what the run is.
+    Whether to resume, which checkpoints to keep, and when to alert whom are no part of it: they say how
+    to treat a run, not what the run is.
     """
     import orjson
     import xxhash
@@ -39,7 +39,7 @@ def config_hash(config: Config) -> str:
 def config_differences(a: Config, b: Config) -> list[str]:
     """What changed from `a` to `b`, one line a key: `training.learning_rate: 0.0002 -> 0.0001`.
 
-    Which checkpoints are kept may change while a run goes on.
+    Which checkpoints are kept, and who is alerted when, may change while a run goes on.
     """
     before, after = a.model_dump(mode="json", exclude=WATCHING), b.model_dump(mode="json", exclude=WATCHING)
     # A section that one of them turned off changed as a whole, not key by key.

@@ -15,7 +15,7 @@ from fettle.config.document import KeyPath, parse_document, parse_value
 from fettle.config.strict import Strict
 from fettle.errors import ConfigError
 
-Section = TypeVar("Section", bound=Strict)
+SectionT = TypeVar("SectionT", bound=Strict)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -44,10 +44,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def section(model: type[Section], name: str, values: Mapping[str, Any]) -> Section:
-    """One section from the values a program gives. Raises ConfigError."""
+def check_section(section: type[SectionT], values: Mapping[str, Any] | None, name: str) -> SectionT:
+    """One section from values that no file holds. Raises ConfigError with one line for all that is wrong."""
     try:
-        return model.model_validate(dict(values))
+        return section.model_validate(dict(values or {}))
     except ValidationError as error:
         raise ConfigError(report(findings(error), Origins(name, {}, {}))) from None
 

@@ -116,14 +116,11 @@ def warnings(findings: Findings) -> list[str]:
     if findings.exact_match.state == "improving" and findings.cross_entropy.state == "regressing":
         lines.append("Cross-entropy rises while exact match improves: wrong answers are held more firmly.")
     lines += _calibration(findings.judged)
-    if findings.drift is not None:
+    alerted = {alert.get("category") for alert in findings.run.alerts}
+    if findings.drift is not None and "calibration_drift" not in alerted:
         lines.append(f"Calibration drifts: {findings.drift.text}.")
-    lines += dead_layers_warning(findings.run.layers)
-    lines += [
-        _sentence(str(a.get("message")))
-        for a in findings.run.alerts
-        if a.get("severity") == "warning" and a.get("message") and not a.get("resolved")
-    ]
+    if "dead_lora_layers" not in alerted:
+        lines += dead_layers_warning(findings.run.layers)
     return list(dict.fromkeys(lines))
 
 
