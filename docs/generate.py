@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/configuration.md from the code; `make docs` runs it, a test compares."""
+"""Writes the pages that are made from the code (see PAGES); `make docs` runs it, a test compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from fettle.cli import COMMANDS, cli
-from fettle.config import Config
+from fettle.config import AlertsConfig, Config
+from fettle.decide.alerts import CATALOGUE, LEVELS
 
 DOCS = Path(__file__).parent
 
@@ -74,7 +75,37 @@ def _yaml(value: Any) -> str:
     return f"[{', '.join(map(_yaml, value))}]" if isinstance(value, list) else str(value)
 
 
-PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference}
+def alert_catalogue() -> str:
+    """Every alert, the most serious first."""
+    defaults = AlertsConfig()
+    intro = """\
+# Alerts
+
+Found in the event log while a run trains, by the recorder of `fettle train` and of the callback alike;
+replaying a log finds the same ones. Each says what is wrong, with its numbers, and what to do, with the
+checkpoint and the learning rate to use. `stalled_run` is found by who reads the run, for what hangs cannot
+say so.
+
+The threshold of an alert is the key of its name in the `alerts` section of the
+[configuration](configuration.md); `null` turns it off. An alert is told once and holds until its number is
+clearly back (`hysteresis`, by default a tenth of the threshold). One that was resolved stays quiet for
+`cooldown_steps`, twice as long each time it comes back, except `nan_loss`. The `notify` section says who is
+told: a webhook (JSON, Slack or Discord) or a program. Open alerts are part of `fettle verdict`.
+
+| name | level | when | over when | default threshold | what to do |
+|---|---|---|---|---|---|
+"""
+    rows = [
+        f"| `{kind.category}` | {kind.level} | {kind.fires} | {kind.clears} "
+        f"| `{_yaml(getattr(defaults, kind.category))}` | {kind.action} |"
+        for level in reversed(LEVELS)
+        for kind in CATALOGUE
+        if kind.level == level
+    ]
+    return intro + "\n".join(rows) + "\n"
+
+
+PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference, "alerts.md": alert_catalogue}
 
 if __name__ == "__main__":
     for page, text in PAGES.items():

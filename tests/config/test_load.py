@@ -210,3 +210,15 @@ def test_every_key_is_honoured_or_named(tmp_path: Path) -> None:
 def test_training_without_held_out_chats_is_worth_a_word(tmp_path: Path) -> None:
     assert "nothing is evaluated" in config_warnings(load(tmp_path, SMALL))[0]
     assert config_warnings(load(tmp_path, FULL)) == []
+
+
+def test_when_to_alert_whom_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
+    a = load(tmp_path, SMALL)
+    b = load(tmp_path, SMALL, "alerts.plateau=null", "notify.webhook=$SECRET", "notify.min_level=info")
+    assert (b.alerts.plateau, b.notify.webhook) == (None, "$SECRET")
+    assert config_hash(a) == config_hash(b)
+    assert config_differences(a, b) == []
+
+
+def test_a_webhook_is_an_address(tmp_path: Path) -> None:
+    assert "http(s)://" in complaint(tmp_path, SMALL, "notify.webhook=hooks.example.org")

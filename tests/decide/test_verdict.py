@@ -189,17 +189,17 @@ def test_one_or_two_evals_are_too_few(count: int, words: str) -> None:
 
 def test_nan_stop_is_investigated() -> None:
     alert = {
-        "severity": "critical",
+        "level": "critical",
         "category": "nan_loss",
         "step": 520,
         "message": "loss is NaN at step 520",
-        "recommendation": "Restart from checkpoint-400 with a tenth of the learning rate.",
+        "action": "Restart from checkpoint-400 with a tenth of the learning rate.",
     }
     result = judge(evals_of(RISING, FALLING_LOSS), "failed", alerts=[alert])
     assert result.action == "investigate"
     assert result.reasons[0] == "loss is NaN at step 520."
     assert result.recommendation.startswith("Restart from checkpoint-400")
-    assert judge(evals_of(RISING, FALLING_LOSS), alerts=[{**alert, "resolved": True}]).action == "continue"
+    assert judge(evals_of(RISING, FALLING_LOSS), alerts=[{**alert, "level": "warning"}]).action == "continue"
 
 
 def test_eval_that_was_nan_is_investigated() -> None:
@@ -243,20 +243,22 @@ def test_early_stop_with_too_coarse_a_threshold() -> None:
 
 
 def test_critical_alert_comes_before_everything() -> None:
-    alert = {"severity": "critical", "message": "the gradient exploded", "step": 7}
+    alert = {"level": "critical", "message": "the gradient exploded", "step": 7}
     result = judge(evals_of(LEVEL, OVERFIT), "early_stopped", alerts=[alert])
     assert result.action == "investigate"
     assert result.reasons[0] == "the gradient exploded at step 7."
 
 
-def test_warnings_of_the_run_are_passed_on() -> None:
+def test_alerts_of_the_run_are_part_of_its_evidence() -> None:
     alert = {
-        "severity": "warning",
+        "level": "warning",
         "category": "leakage",
         "message": "12 evaluation examples stand in training",
     }
     result = judge(evals_of(RISING, FALLING_LOSS), alerts=[alert])
-    assert "12 evaluation examples stand in training." in result.warnings
+    assert result.evidence["alerts"] == [alert]
+    assert result.to_json()["evidence"]["alerts"] == [alert]
+    assert result.action == "continue"
 
 
 def test_what_became_of_the_samples_is_told() -> None:

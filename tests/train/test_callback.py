@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ pytestmark = [
 transformers: Any = pytest.importorskip("transformers")
 
 from fettle import FettleCallback, Sequence, open_run, score  # noqa: E402
+from fettle.config import AlertsConfig  # noqa: E402
+from fettle.decide.alerts import replayed  # noqa: E402
 from fettle.errors import ConfigError, DataError, ModelError  # noqa: E402
+from fettle.runs import LogFollower  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>"
@@ -344,10 +348,10 @@ def test_a_nan_stops_within_the_step_and_names_the_last_good_checkpoint(
     run = open_run(tmp_path / "out" / "fettle")
     assert trainer.state.global_step == 3
     assert run.state() == "failed"
-    [alert] = run.records("alert")
-    assert (alert["severity"], alert["category"], alert["step"]) == ("critical", "nan_loss", 3)
-    assert alert["details"]["last_good_checkpoint"] == "checkpoint-2"
-    assert "checkpoint-2" in alert["recommendation"]
+    [alert] = [a for a in run.records("alert") if a["category"] != "checkpoint_without_evaluation"]
+    assert (alert["level"], alert["category"], alert["step"]) == ("critical", "nan_loss", 3)
+    assert alert["evidence"]["last_good_checkpoint"] == "checkpoint-2"
+    assert "checkpoint-2" in alert["action"]
     assert not (tmp_path / "out" / "checkpoint-3").exists()
     after = weights(trainer.model)
     assert all(torch.equal(after[k].nan_to_num(7), v.nan_to_num(7)) for k, v in poison.weights.items())
@@ -505,8 +509,9 @@ def test_a_full_disk_stops_nothing(
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     assert trainer.state.global_step == 6
-    assert {a["category"] for a in run.records("alert")} == {"disk"}
-    assert "No space left on device" in run.records("alert")[0]["message"]
+    [alert] = [a for a in run.alerts() if a["category"] == "write_failed"]
+    assert not alert["resolved"]
+    assert "No space left on device" in alert["message"]
 
 
 def test_what_cannot_work_is_refused_before_the_first_step(
@@ -543,7 +548,7 @@ def test_a_batch_without_a_label_is_said_and_not_a_loss_of_zero(tmp_path: Path, 
     trainer.add_callback(FettleCallback())
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
-    assert [a["category"] for a in run.records("alert")] == ["no_label_tokens"]
+    assert [(a["category"], a["level"]) for a in run.records("alert")] == [("no_label_tokens", "critical")]
     assert all(row["loss"] is None for row in run.records("train"))
 
 
@@ -556,7 +561,7 @@ def test_train_loss_on_prompts_is_not_compared_with_eval_loss_on_completions(
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     [alert] = run.records("alert")
-    assert alert["category"] == "loss_tokens_differ"
+    assert alert["category"] == "not_comparable"
     assert [c.score for c in run.checkpoints()] == [None]
     assert (
         run.records("checkpoint")[0]["score_reason"]
@@ -591,7 +596,66 @@ def test_trl_sft_needs_nothing_but_the_callback(
     assert run.columns("train")["grad_norm"] == pytest.approx([log["grad_norm"] for log in logs], rel=1e-4)
     assert [e.step for e in run.evals()] == [2, 4, 6]
     assert [c.step for c in run.checkpoints() if c.path and c.score is not None] == [2, 4, 6]
-    assert not run.records("alert")
+    # A model that has hardly learned anything is poorly calibrated, and that is all there is to say.
+    assert {a["category"] for a in run.records("alert")} <= {"poor_calibration"}
     verdict = run.verdict()
     assert verdict.action in {"continue", "stop", "investigate", "insufficient"}
     assert verdict.checkpoint is not None
+
+
+def test_alerts_of_the_callback_have_their_own_thresholds(
+    tmp_path: Path, tokenizer: Any, valid: Path
+) -> None:
+    program = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + chr(10))"
+    command = [sys.executable, "-c", program, str(tmp_path / "told.jsonl")]
+    trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2)
+    trainer.add_callback(
+        FettleCallback(
+            valid,
+            alerts={"exploding_gradients": 1e-3, "poor_calibration": None},
+            notify={"command": command, "min_level": "critical", "timeout_seconds": 60.0},
+        )
+    )
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    [alert] = [a for a in run.alerts() if a["level"] == "critical"]
+    assert (alert["category"], alert["threshold"], alert["first_step"]) == ("exploding_gradients", 1e-3, 1)
+    assert run.verdict().action == "investigate"
+    [told] = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert told["category"] == "exploding_gradients"
+    assert "exploding_gradients: 0.001" in (tmp_path / "out" / "fettle" / "config.yaml").read_text()
+    _, changes = replayed(
+        LogFollower(tmp_path / "out" / "fettle" / "metrics.jsonl").poll(),
+        AlertsConfig(exploding_gradients=1e-3, poor_calibration=None),
+    )
+    logged = [(r["change"], r["category"], r["step"]) for r in run.records("alert")]
+    assert [(c.change, c.alert.category, c.step) for c in changes] == logged
+
+
+def test_alerts_of_the_callback_refuse_a_key_that_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"FettleCallback\(alerts=\.\.\.\).*'exploding_gradient'"):
+        FettleCallback(alerts={"exploding_gradient": 5.0})
+    with pytest.raises(ConfigError, match="webhook"):
+        FettleCallback(notify={"webhook": "hooks.example.org"})
+
+
+def test_alerts_take_a_model_that_shows_no_loss_for_unmeasured_and_not_for_unlabelled(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    class Own(transformers.Trainer):
+        """The model never sees the labels, as in preference training."""
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+            labels = inputs.pop("labels")
+            logits = model(**inputs).logits
+            return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+    built = hf_trainer(tmp_path, tokenizer, max_steps=2)
+    trainer = Own(
+        model=built.model, args=built.args, train_dataset=built.train_dataset,
+        data_collator=built.data_collator,
+    )  # fmt: skip
+    trainer.add_callback(FettleCallback())
+    trainer.train()
+    run = open_run(tmp_path / "out" / "fettle")
+    assert [(a["category"], a["level"]) for a in run.records("alert")] == [("loss_not_measured", "warning")]

@@ -238,9 +238,9 @@ def test_a_number_that_is_none_stops_at_once_and_changes_no_weight(project: Path
     assert (outcome.state, outcome.step) == ("failed", 12)
     assert outcome.checkpoint is not None
     assert outcome.checkpoint.name == "checkpoint-10"
-    (alert,) = RunReader(tmp_path / "run").records("alert")
-    assert alert["severity"] == "critical"
-    assert "checkpoint-10" in alert["recommendation"]
+    alert = RunReader(tmp_path / "run").records("alert")[-1]
+    assert (alert["category"], alert["level"]) == ("nan_loss", "critical")
+    assert "Restart from checkpoint-10 with learning_rate" in alert["action"]
     (row,) = [r for r in RunReader(tmp_path / "run").records("train") if r["step"] == 13]
     assert row["loss_nonfinite"] == "nan"
 

@@ -1,5 +1,6 @@
 """The configuration of a run: YAML in, checked at once, resolved YAML out."""
 
+from fettle.config.alerts import AlertsConfig
 from fettle.config.config import Config
 from fettle.config.data import DataConfig
 from fettle.config.dump import config_differences, config_hash, dump_config
@@ -7,14 +8,17 @@ from fettle.config.files import check_files
 from fettle.config.honoured import config_warnings, not_honoured
 from fettle.config.load import load_config, section
 from fettle.config.lora import LoraConfig
+from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.training import TrainingConfig
 
 __all__ = [
+    "AlertsConfig",
     "Config",
     "DataConfig",
     "LoraConfig",
+    "NotifyConfig",
     "PatternsConfig",
     "PredictionsConfig",
     "TrainingConfig",

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from fettle.config.alerts import AlertsConfig
 from fettle.config.data import DataConfig, absolute_path
 from fettle.config.lora import LoraConfig
+from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.strict import Strict, disagreement
@@ -50,6 +52,10 @@ class Config(Strict):
     """Of weights and arithmetic. auto: bfloat16 where the device is fast in it, else float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the local backend computes."""
+    alerts: AlertsConfig = Field(default_factory=AlertsConfig)
+    """When something is wrong with the run."""
+    notify: NotifyConfig = Field(default_factory=NotifyConfig)
+    """Who is told of it."""
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:

@@ -11,6 +11,9 @@ from fettle.config.diagnosis import shown
 from fettle.config.document import ConfigDumper
 from fettle.config.keys import all_keys
 
+WATCHING = {"alerts", "notify"}
+"""Sections that change nothing of what is trained."""
+
 
 def dump_config(config: Config) -> str:
     """Every key with the value in force, as YAML that loads to the same configuration."""
@@ -21,20 +24,24 @@ def dump_config(config: Config) -> str:
 def config_hash(config: Config) -> str:
     """Identity of what a configuration trains: 16 hex digits.
 
-    Whether to resume is no part of it: it says how to treat a run, not what the run is.
+    Whether to resume, and when to alert whom, are no part of it: they say how to treat a run, not what
+    the run is.
     """
     import orjson
     import xxhash
 
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude=WATCHING)
     del values["training"]["resume_from_checkpoint"]
     # Not sorted: the order of pattern rules has a meaning, and keys come in the order of their sections.
     return xxhash.xxh3_64_hexdigest(orjson.dumps(values))
 
 
 def config_differences(a: Config, b: Config) -> list[str]:
-    """What changed from `a` to `b`, one line a key: `training.learning_rate: 0.0002 -> 0.0001`."""
-    before, after = a.model_dump(mode="json"), b.model_dump(mode="json")
+    """What changed from `a` to `b`, one line a key: `training.learning_rate: 0.0002 -> 0.0001`.
+
+    Who is alerted when may change while a run goes on.
+    """
+    before, after = a.model_dump(mode="json", exclude=WATCHING), b.model_dump(mode="json", exclude=WATCHING)
     # A section that one of them turned off changed as a whole, not key by key.
     whole = {key for key in before if not (isinstance(before[key], dict) and isinstance(after[key], dict))}
     pairs = [(key, before[key], after[key]) for key in before if key in whole]

@@ -41,6 +41,7 @@ class Evidence:
     early_stop: Mapping[str, Any] | None = None
     """The `early_stop` record of a run that stopped early."""
     alerts: Sequence[Mapping[str, Any]] = ()
+    """Those that are not resolved."""
     config: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
     layers: LayerActivity | None = None
@@ -74,7 +75,7 @@ class Findings:
     @property
     def critical(self) -> list[Mapping[str, Any]]:
         """Alerts that say training went wrong."""
-        return [a for a in self.run.alerts if a.get("severity") == "critical" and not a.get("resolved")]
+        return [a for a in self.run.alerts if a.get("level") == "critical"]
 
     @property
     def exact_match_tells(self) -> bool:

@@ -119,11 +119,6 @@ def warnings(findings: Findings) -> list[str]:
     if findings.drift is not None:
         lines.append(f"Calibration drifts: {findings.drift.text}.")
     lines += dead_layers_warning(findings.run.layers)
-    lines += [
-        _sentence(str(a.get("message")))
-        for a in findings.run.alerts
-        if a.get("severity") == "warning" and a.get("message") and not a.get("resolved")
-    ]
     return list(dict.fromkeys(lines))
 
 

@@ -88,7 +88,7 @@ def _recommendation(findings: Findings, action: Action) -> str:
         first = "Go on training." if unfinished else "Train longer."
         first += f" So far the best is {checkpoint}." if checkpoint else ""
     elif action == "investigate":
-        advice = [str(a["recommendation"]) for a in findings.critical if a.get("recommendation")]
+        advice = [str(a["action"]) for a in findings.critical if a.get("action")]
         first = advice[-1] if advice else "Find out what happened before training on."
         first += f" The last good choice is {checkpoint}." if checkpoint else ""
     else:
@@ -125,6 +125,7 @@ def _evidence(findings: Findings) -> dict[str, Any]:
         "calibration_drift": findings.drift.to_json() if findings.drift else None,
         "train_and_eval_loss": findings.comparability.to_json(),
         "layers": layers_evidence(findings.run.layers),
+        "alerts": [dict(alert) for alert in findings.run.alerts],
         "early_stop": dict(findings.run.early_stop) if findings.run.early_stop else None,
         "checkpoints_on_disk": sum(c.path is not None for c in findings.run.checkpoints),
     }

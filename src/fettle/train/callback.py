@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from loguru import logger
 from transformers.trainer_callback import ExportableState, TrainerCallback
 
-from fettle.config import PatternsConfig, PredictionsConfig, section
+from fettle.config import AlertsConfig, NotifyConfig, PatternsConfig, PredictionsConfig, section
 from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import RunError
 from fettle.runs import RunFolder
@@ -25,6 +25,7 @@ from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.held_out import completion_share, load_fixed_eval
 from fettle.train.layer_movement import LayerMovement
+from fettle.train.notifier import Notifier
 from fettle.train.predictions import Predictions
 from fettle.train.processes import agreed, over_processes
 from fettle.train.recorder import Judgement
@@ -46,6 +47,8 @@ SETTINGS = (
     "layer_interval_steps",
     "patterns",
     "predictions",
+    "alerts",
+    "notify",
 )
 
 # Runs this process writes. A trainer that raised never says that it ended: the next one of
@@ -84,6 +87,8 @@ class FettleCallback(TrainerCallback, ExportableState):
         layer_interval_steps: int | None = 250,
         patterns: Mapping[str, Any] | None = None,
         predictions: Mapping[str, Any] | None = None,
+        alerts: Mapping[str, Any] | None = None,
+        notify: Mapping[str, Any] | None = None,
     ) -> None:
         """See the fields of a fettle configuration of the same names.
 
@@ -91,10 +96,14 @@ class FettleCallback(TrainerCallback, ExportableState):
         `eval_interval_steps` is by default the trainer's own interval of evaluation, else of
         saving, else 250. `max_seq_length` is by default the trainer's `max_length`, else the
         context of the model. `keep_best` saves a checkpoint at every new best. Every
-        `layer_interval_steps` it is measured how far each layer moved; None: never. `patterns` and
-        `predictions` hold keys of the sections of those names, by default their defaults. Raises
-        ConfigError for wrong ones.
+        `layer_interval_steps` it is measured how far each layer moved; None: never. `patterns`,
+        `predictions`, `alerts` and `notify` hold keys of the sections of those names, by default
+        their defaults. Raises ConfigError for wrong ones.
         """
+        self.alerts = dict(alerts or {})
+        self.notify = dict(notify or {})
+        self._thresholds = section(AlertsConfig, "FettleCallback(alerts=...)", self.alerts)
+        self._notify = section(NotifyConfig, "FettleCallback(notify=...)", self.notify)
         self.fixed_eval = None if fixed_eval is None else Path(fixed_eval)
         self.out = None if out is None else Path(out)
         self.eval_interval_steps = eval_interval_steps
@@ -124,7 +133,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         self._predicted: int | None = None
         self._best: int | None = None
         self._failure: str | None = None
-        self._stopping = self._unmeasured = False
+        self._stopping = False
 
     # -- the trainer's events ------------------------------------------------------
 
@@ -134,7 +143,7 @@ class FettleCallback(TrainerCallback, ExportableState):
         model = kwargs["model"]
         self._step = int(state.global_step)
         self._best = self._evaluated = self._predicted = self._failure = None
-        self._stopping = self._unmeasured = False
+        self._stopping = False
         self._interval = self.eval_interval_steps or eval_interval(args, state)
         self._scaled = bool(args.fp16)
         # A checkpoint from before this callback was added lacks its entry, and saving would fail.
@@ -216,11 +225,11 @@ class FettleCallback(TrainerCallback, ExportableState):
         if self.recorder is None or not path.is_dir():
             return
         try:
-            self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
             if self._layers is not None:
                 self._layers.save(path)
         except OSError as error:
-            self.recorder.disk_refuses(self._step, f"{path}: what fettle adds cannot be written", error)
+            self.recorder.write_failed(self._step, f"{path}: where layers began cannot be written", error)
+        self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run."""
@@ -303,6 +312,8 @@ class FettleCallback(TrainerCallback, ExportableState):
             early_stopping=stopping,
             total_steps=int(state.max_steps),
             length_bins=self._patterns.length_bins,
+            alerts=self._thresholds,
+            notifier=Notifier(self._notify),
         )
         step = int(state.global_step)
         if stored:
@@ -318,7 +329,8 @@ class FettleCallback(TrainerCallback, ExportableState):
             )
         if step or begun:
             self.recorder.resume(step)
-        self.recorder.start(step=step, epochs=state.num_train_epochs)
+        self._peak_rate = float(args.learning_rate)
+        self.recorder.start(step=step, epochs=state.num_train_epochs, learning_rate=self._peak_rate)
 
     # -- a step ------------------------------------------------------------------------
 
@@ -337,14 +349,12 @@ class FettleCallback(TrainerCallback, ExportableState):
         measured, seconds = self._measured, time.perf_counter() - self._began
         epoch = None if state.epoch is None else float(state.epoch)
         if measured.loss_sum is None or not measured.completion_tokens:
-            if not self._unmeasured:
-                self._unmeasured = True
-                self.recorder.unmeasured(self._step, no_labels=measured.loss_sum is None)
             self.recorder.unmeasured_step(
                 self._step,
                 epoch=epoch,
                 tokens=measured.tokens,
-                completion_tokens=measured.completion_tokens,
+                # Without labels there is nothing to count, which is not the same as none.
+                completion_tokens=None if measured.loss_sum is None else measured.completion_tokens,
                 learning_rate=self._learning_rate,
                 grad_norm=self._grad_norm,
                 step_time=seconds,
@@ -360,6 +370,7 @@ class FettleCallback(TrainerCallback, ExportableState):
             grad_norm=self._grad_norm,
             epoch=epoch,
             seconds=seconds,
+            skipped=self._scaled and self._grad_norm is not None and not isfinite(self._grad_norm),
         )
 
     def _compare_labels(self, measured: MeasuredStep) -> None:
@@ -374,7 +385,7 @@ class FettleCallback(TrainerCallback, ExportableState):
     def _fail(self) -> None:
         self._failure = f"Loss or gradient is not a number at step {self._step}"
         if self.recorder is not None:
-            self._failure = self.recorder.not_a_number(self._step, self._failure, self._learning_rate)
+            self._failure = self.recorder.not_a_number(self._failure, self._peak_rate)
 
     # -- layers --------------------------------------------------------------------------
 
@@ -427,7 +438,7 @@ class FettleCallback(TrainerCallback, ExportableState):
                 self._step, samples, epoch=state.epoch, seconds=time.perf_counter() - began
             )
         except OSError as error:
-            self.recorder.disk_refuses(self._step, f"fixed eval at step {self._step} cannot be kept", error)
+            self.recorder.write_failed(self._step, "The fixed eval cannot be kept", error)
             return None
         logger.info(
             "fixed eval at step {}: EM {:.1%}  CE {:.4f}{}",

@@ -32,6 +32,7 @@ from fettle.train.backend import Backend
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.loop import Loop
 from fettle.train.model import load_tokenizer, require_train_extra
+from fettle.train.notifier import Notifier
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep
 from fettle.train.predictions import Predictions
@@ -60,6 +61,7 @@ def train(
     """
     check_files(config)
     _require_backend(config)
+    notifier = Notifier(config.notify)
     folder = choose_folder(config, out=out, runs=runs, new=new)
     with folder.lock():
         configure_logging(folder.log_path, level=log_level)
@@ -93,11 +95,19 @@ def train(
             early_stopping=_early_stopping(config),
             total_steps=order.total_steps,
             length_bins=config.patterns.length_bins,
+            alerts=config.alerts,
+            notifier=notifier,
         )
         done = restore(folder, backend, recorder) if training.resume_from_checkpoint else 0
         data = {**chats.provenance, "encoded": encoded.counts}
         _describe(folder, config, backend, data, encoded.patterns)
-        recorder.start(step=done, steps_per_epoch=order.steps_per_epoch, epochs=training.epochs)
+        recorder.start(
+            step=done,
+            steps_per_epoch=order.steps_per_epoch,
+            epochs=training.epochs,
+            learning_rate=training.learning_rate,
+            leakage=chats.provenance.get("leakage"),
+        )
         if on_start is not None:
             on_start(done, order.total_steps)
         return Loop(

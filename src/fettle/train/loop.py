@@ -12,6 +12,7 @@ from loguru import logger
 
 from fettle.config import TrainingConfig
 from fettle.data.sequence import Sequence
+from fettle.decide.alerts import restart_lower
 from fettle.train.backend import Backend
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.order import BatchOrder
@@ -179,20 +180,8 @@ class Loop:
 
     def _fail(self, done: DoneStep) -> Outcome:
         last_good = self.recorder.last_checkpoint
-        cure = (
-            f"Restart from {last_good.name} with learning_rate {done.learning_rate / 10:.1e}, a tenth."
-            if last_good
-            else f"No checkpoint was saved yet: start again with learning_rate {done.learning_rate / 10:.1e}."
-        )
+        cure = restart_lower(None if last_good is None else last_good.name, self.config.learning_rate)
         message = f"Loss or gradient is not a number at step {done.step}; the weights were not changed by it."
-        self.recorder.alert(
-            done.step,
-            severity="critical",
-            category="nan_loss",
-            message=message,
-            recommendation=cure,
-            last_good_checkpoint=None if last_good is None else last_good.name,
-        )
         return self._end("failed", f"{message} {cure}")
 
     def _interrupted(self, signal: str) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +14,18 @@ from typing import Any
 
 from loguru import logger
 
+from fettle.config import AlertsConfig
 from fettle.config.patterns import LENGTH_BINS
 from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
-from fettle.metrics import (
-    StreamingCrossEntropy,
-    Throughput,
-    layer_activity_summary,
-    layer_rows,
-    summarise_samples,
-)
+from fettle.metrics import StreamingCrossEntropy, Throughput, layer_activity_summary, layer_rows
 from fettle.metrics.patterns import pattern_matrix
 from fettle.runs import EventLog, PredictionLog, RunFolder, save_samples, write_checkpoint
+from fettle.runs.checkpoints import folder_size
 from fettle.runs.records import LayerActivity, SampleResults, State
+from fettle.train.alert_log import AlertLog
 from fettle.train.host import HostMeter, training_gpu
+from fettle.train.notifier import Notifier
 
 # A person reads the status, and a page polls the log: once a second is live enough for both.
 STATUS_INTERVAL_SECONDS = 1.0
@@ -63,6 +62,8 @@ class Recorder:
         early_stopping: EarlyStopping,
         total_steps: int | None = None,
         length_bins: Sequence[int] = LENGTH_BINS,
+        alerts: AlertsConfig | None = None,
+        notifier: Notifier | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.folder = folder
@@ -73,6 +74,7 @@ class Recorder:
         self._clock = clock
         self._log = EventLog(folder.metrics_path)
         self._predictions = PredictionLog(folder.predictions_path)
+        self._alerts = AlertLog(folder, self._log, alerts, notifier)
         self._streaming = StreamingCrossEntropy()
         self._throughput = Throughput()
         self._host = HostMeter(training_gpu())
@@ -93,13 +95,21 @@ class Recorder:
 
     def start(self, **fields: Any) -> None:
         """The run begins or goes on; `fields` go into the record."""
-        self._log.append("start", {"total_steps": self.total_steps, **fields})
+        last = self.last_checkpoint
+        known = {
+            "total_steps": self.total_steps,
+            "checkpoint": None if last is None else last.name,
+            "disk_free_bytes": self._disk_free(),
+        }
+        self._append("start", {**known, **fields})
         self._update_status(force=True, total_steps=self.total_steps)
 
     def resume(self, step: int) -> None:
         """Rows after `step` are superseded from here on."""
         self._log.append("resume", {"step": step})
         self._predictions.resume(step)
+        self._alerts.rewind()
+        self._status["active_alerts"] = self._alerts.active
         self._update_status(force=True, step=step)
 
     def step(
@@ -113,8 +123,12 @@ class Recorder:
         grad_norm: float | None = None,
         epoch: float | None = None,
         seconds: float | None = None,
+        skipped: bool = False,
     ) -> None:
-        """One optimizer step: loss in nats summed over `completion_tokens`, wall time in seconds."""
+        """One optimizer step: loss in nats summed over `completion_tokens`, wall time in seconds.
+
+        `skipped` says that a loss scaler met an overflow and changed nothing, as it does now and then.
+        """
         started = self._clock()
         loss = loss_sum / completion_tokens
         self._tokens_total += tokens
@@ -139,7 +153,9 @@ class Recorder:
             "monitor_time": self._monitor_seconds,
             "streaming_ce": self._streaming.value,
         }
-        self._log.append("train", fields)
+        if skipped:
+            fields["skipped"] = True
+        self._append("train", fields)
         self._train_seconds += seconds or 0.0
         self._status.update(self._speed())
         self._update_status(
@@ -152,7 +168,7 @@ class Recorder:
         )
         machine = self._host.due()
         if machine is not None:
-            self._log.append("system", {"step": step, **machine})
+            self._append("system", {"step": step, **machine})
             self._status["system"] = dict(machine)
         self._monitor_seconds = self._clock() - started
         self._monitor_total += self._monitor_seconds
@@ -165,28 +181,29 @@ class Recorder:
             return self._judgement[1]
         train_loss = self._window_loss_sum / self._window_tokens if self._window_tokens else None
         self._window_loss_sum, self._window_tokens = 0.0, 0
-        numbers = summarise_samples(samples)
+        numbers = self._alerts.tested(step, samples)
         try:
             save_samples(self.folder.fixed_eval_path, step, samples)
         except OSError as error:
-            # The summary still goes into the log; paired tests will lack this eval.
-            logger.warning("the per-sample results of step {} could not be written: {}", step, error.strerror)
+            # The summary still goes into the log; paired tests of a reader will lack this eval.
+            self.write_failed(step, f"Per-sample results of step {step} could not be written", error)
         fields = {
             "step": step,
             "epoch": epoch,
             "eval_id": f"fixed_eval:{step}",
             "seconds": seconds,
+            "disk_free_bytes": self._disk_free(),
             **numbers,
         }
         matrix = pattern_matrix(
             samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum, self.length_bins
         )
-        self._log.append("fixed_eval", {**fields, "patterns": [cell.to_json() for cell in matrix.cells]})
+        self._append("fixed_eval", {**fields, "patterns": [cell.to_json() for cell in matrix.cells]})
         judgement = self._judge(step, numbers)
         self._judgement = (step, judgement, train_loss)
         self._update_status(force=True, fixed_eval=fields, best_step=self.early_stopping.best_step)
         if judgement.should_stop:
-            self._log.append(
+            self._append(
                 "early_stop",
                 {
                     "step": step,
@@ -206,7 +223,7 @@ class Recorder:
             "seconds": activity.seconds,
             "rows": layer_rows(activity.groups),
         }
-        self._log.append("layers", fields)
+        self._append("layers", fields)
         self._monitor_seconds += activity.seconds or 0.0
         self._monitor_total += activity.seconds or 0.0
         self._update_status(layer_activity_summary=layer_activity_summary(activity.groups))
@@ -218,7 +235,7 @@ class Recorder:
         try:
             self._predictions.append({"step": step, "epoch": epoch, **row} for row in rows)
         except OSError as error:
-            logger.warning("the predictions of step {} could not be written: {}", step, error.strerror)
+            self.write_failed(step, f"The predictions of step {step} could not be written", error)
         if self._predictions.dropped:
             logger.warning("{} predictions wait for room on the disk", self._predictions.dropped)
 
@@ -236,24 +253,19 @@ class Recorder:
         self._saved(step, path, epoch, scored)
         return path
 
-    def alert(
-        self, step: int, *, severity: str, category: str, message: str, recommendation: str, **details: Any
-    ) -> None:
-        """Something a person should act on; also a line of the log."""
-        fields = {"severity": severity, "category": category, "message": message}
-        self._log.append(
-            "alert", {"step": step, **fields, "recommendation": recommendation, "details": details}
-        )
-        logger.log("CRITICAL" if severity == "critical" else "WARNING", "{} {}", message, recommendation)
+    def write_failed(self, step: int, what: str, error: OSError) -> None:
+        """A file of the run could not be written; training goes on."""
+        self._append("write_failed", {"step": step, "what": what, "error": error.strerror or str(error)})
 
     def end(self, state: State, *, step: int, reason: str) -> None:
         """The last record of the run. Closes the log."""
         share = self.monitor_share
         fields = {"step": step, "state": state, "reason": reason, "dropped_records": self._log.dropped}
-        self._log.append("end", {**fields, "monitor_share": share})
+        self._append("end", {**fields, "monitor_share": share})
         self._update_status(force=True, state=state, reason=reason, step=step, eta_seconds=None)
         self._log.close()
         self._predictions.close()
+        self._alerts.close()
 
     # -- what a checkpoint carries ------------------------------------------------
 
@@ -326,7 +338,8 @@ class Recorder:
         """A checkpoint is on disk, in the run folder or beside it."""
         relative = Path(os.path.relpath(path, self.folder.path)).as_posix()
         self.last_checkpoint = path
-        self._log.append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored})
+        disk = {"size_bytes": folder_size(path), "disk_free_bytes": self._disk_free()}
+        self._append("checkpoint", {"step": step, "epoch": epoch, "path": relative, **scored, **disk})
         self._update_status(force=True, last_checkpoint=relative)
 
     def _judge(self, step: int, numbers: Mapping[str, Any]) -> Judgement:
@@ -362,6 +375,17 @@ class Recorder:
             "tokens_per_sec_baseline": baseline.tokens_per_sec if baseline else None,
             "throughput_trend": self._throughput.trend,
         }
+
+    def _append(self, type: str, fields: dict[str, Any]) -> None:
+        if self._alerts.append(type, fields):
+            self._status["active_alerts"] = self._alerts.active
+
+    def _disk_free(self) -> int | None:
+        """Bytes that are left for the run."""
+        try:
+            return shutil.disk_usage(self.folder.path).free
+        except OSError:
+            return None
 
     def _eta(self, step: int) -> float | None:
         seconds = self._throughput.seconds_per_step

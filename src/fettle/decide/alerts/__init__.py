@@ -1,0 +1,25 @@
+"""Smart alerts: a pure function of the event log."""
+
+from fettle.decide.alerts.alert import LEVELS, Alert, AlertChange, Level, active_alerts
+from fettle.decide.alerts.catalogue import CATALOGUE, Kind
+from fettle.decide.alerts.cures import restart_lower
+from fettle.decide.alerts.engine import AlertEngine, replay, replayed, stalled_run
+from fettle.decide.alerts.eval_tests import EvalTests
+from fettle.decide.alerts.rules_stalled import StalledRun
+
+__all__ = [
+    "CATALOGUE",
+    "LEVELS",
+    "Alert",
+    "AlertChange",
+    "AlertEngine",
+    "EvalTests",
+    "Kind",
+    "Level",
+    "StalledRun",
+    "active_alerts",
+    "replay",
+    "replayed",
+    "restart_lower",
+    "stalled_run",
+]

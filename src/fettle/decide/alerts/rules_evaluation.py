@@ -1,0 +1,118 @@
+"""Alerts about what the fixed evals say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from fettle.decide.alerts.cures import stop_and_use_best
+from fettle.decide.alerts.numbers import above, number
+from fettle.decide.alerts.rule import Finding, Record, Rule
+from fettle.decide.alerts.run_state import RunState
+
+if TYPE_CHECKING:
+    from fettle.config import AlertsConfig
+
+EVAL = frozenset({"fixed_eval"})
+CALIBRATION = "expected_calibration_error"
+
+
+class PoorCalibration(Rule):
+    """Confidence that says little about being right."""
+
+    category = "poor_calibration"
+    level = "warning"
+    reads = EVAL
+
+    def __init__(self, threshold: float, config: AlertsConfig) -> None:
+        super().__init__(threshold, config)
+        self._error = 0.0
+        self._sure: float | None = None
+
+    def judge(self, record: Record, run: RunState) -> bool | None:
+        error = number(record, CALIBRATION)
+        if error is None:
+            return None
+        self._error = error
+        loss, entropy = number(record, "cross_entropy"), number(record, "entropy")
+        self._sure = None if loss is None or entropy is None else loss - entropy
+        return above(error, self.threshold, self.hysteresis)
+
+    def finding(self, run: RunState) -> Finding:
+        # Cross-entropy above entropy: the model expects to be right more often than it is.
+        if self._sure is not None and self._sure < 0:
+            how, cure = "less sure than it could be", "Further training often mends it."
+        else:
+            how, cure = "surer than it is right", "Train fewer epochs, or with a lower learning rate."
+        return Finding(
+            f"Expected calibration error {self._error:.3f} at step {run.step}: the model is {how}.",
+            f"Do not rely on its probabilities. {cure}",
+            {CALIBRATION: self._error, "cross_entropy_above_entropy": self._sure},
+        )
+
+
+class CalibrationDrift(Rule):
+    """Calibration worse than it once was, however slowly it got there, and beyond what noise explains."""
+
+    category = "calibration_drift"
+    level = "warning"
+    reads = EVAL
+
+    def __init__(self, threshold: float, config: AlertsConfig) -> None:
+        super().__init__(threshold, config)
+        self._drift: Mapping[str, Any] = {}
+
+    def judge(self, record: Record, run: RunState) -> bool | None:
+        tested: Any = record.get("calibration_drift")
+        if isinstance(tested, Mapping):
+            self._drift = cast("Mapping[str, Any]", tested)
+            return True
+        error, best = number(record, CALIBRATION), number(self._drift, "best")
+        if error is None or best is None:
+            return None
+        # A rise that cannot be told from noise is no end of the drift.
+        return None if above(error, self.threshold * best, self.hysteresis) is not False else False
+
+    def finding(self, run: RunState) -> Finding:
+        step = self._drift.get("best_step")
+        rate = run.peak_rate
+        lower = f"learning_rate {rate / 2:.1e}, a half" if rate else "half the learning rate"
+        return Finding(
+            f"Calibration drifts: {self._drift.get('text')}.",
+            f"The model grows over-confident. Go on with {lower}, or use a checkpoint near step {step}.",
+            dict(self._drift),
+            first_step=step if isinstance(step, int) else None,
+        )
+
+
+class ExactMatchPlateau(Rule):
+    """Exact match no longer improves, and cross-entropy neither."""
+
+    category = "em_plateau"
+    level = "warning"
+    reads = EVAL
+
+    def __init__(self, threshold: float, config: AlertsConfig) -> None:
+        super().__init__(threshold, config)
+        self._text = ""
+        self._since: int | None = None
+        self._exact_match: float | None = None
+
+    def judge(self, record: Record, run: RunState) -> bool | None:
+        self._exact_match = number(record, "exact_match")
+        if not self._exact_match:
+            # Nothing right yet: flat at zero is a beginning, or a metric that does not fit.
+            return None
+        found = run.evals.exact_match(self.threshold)
+        self._text, self._since = found.text, found.since_step
+        if found.standing == "plateau":
+            return None if run.evals.cross_entropy.standing == "improving" else True
+        return None if found.standing == "undecided" else False
+
+    def finding(self, run: RunState) -> Finding:
+        return Finding(
+            f"Exact match {100 * (self._exact_match or 0):.1f} % no longer improves: {self._text}.",
+            stop_and_use_best(run),
+            {"exact_match": self._exact_match, "trend": self._text, "best_checkpoint": run.best_checkpoint},
+            first_step=self._since,
+        )
