@@ -37,10 +37,10 @@ def start(**fields: Any) -> Row:
 
 def layers(step: int, *movements: float) -> Row:
     rows = [
-        {"layer": i, "relative": moved / 10, "movement": moved, "weight_norm": 10.0}
+        {"layer": i, "relative": moved / 10, "movement": moved, "weight_norm": 10.0, "groups": {}}
         for i, moved in enumerate(movements)
     ]
-    return {"type": "layers", "step": step, "method": "lora", "rows": rows}
+    return {"type": "layers", "step": step, "method": "lora", "since_step": 0, "rows": rows}
 
 
 def judged(step: int, train_loss: float, cross_entropy: float) -> list[Row]:
@@ -75,7 +75,11 @@ GOOD = checkpoint(1, cross_entropy=0.9, exact_match=0.4)
 NO_LOSS: dict[str, Any] = {"loss": None, "completion_tokens": None}
 ALTERNATING = [0.2 if i % 2 else 1.8 for i in range(50)]
 SPEED = {"tokens_per_sec": 1000.0}
-MEMORY = {"gpu_memory_total_gb": 80.0}
+
+
+def memory(step: int, share: float) -> Row:
+    return {"type": "system", "step": step, "gpu_memory_used": share * 80e9, "gpu_memory_total": 80e9}
+
 
 CASES: dict[str, Case] = {
     "nan_loss": Case(
@@ -249,8 +253,8 @@ CASES: dict[str, Case] = {
         {"exact": 3, "near": 1, "samples": 200, "share": 0.02},
     ),
     "dead_lora_layers": Case(
-        [layers(0, 0.0, 0.0), layers(10, 0.1, 1e-7, 0.1, 0.1), layers(20, 0.1, 1e-7, 0.1, 0.1)],
-        [layers(30, 0.1, 0.2, 0.1, 0.0), layers(40, 0.1, 0.2, 0.1, 0.1)],
+        [layers(1, 0.0, 0.0, 0.0, 0.0), layers(10, 0.1, 2e-7, 0.1, 0.1), layers(20, 0.1, 1e-7, 0.1, 0.1)],
+        [layers(30, 0.1, 0.2, 0.1, 0.2)],
         "warning",
         "1 of 4 layers have not moved by step 20: 1.",
         "target_modules",
@@ -275,13 +279,10 @@ CASES: dict[str, Case] = {
         {"baseline": 1000.0, "tokens_per_sec": 578.297},
     ),
     "low_vram_utilization": Case(
-        steps(1, 15, gpu_memory_reserved_gb=44.0, **MEMORY),
-        [
-            train(16, gpu_memory_reserved_gb=49.6, **MEMORY),
-            train(17, gpu_memory_reserved_gb=53.6, **MEMORY),
-        ],
+        [memory(1, 0.55), memory(15, 0.55), memory(16, 0.55)],
+        [memory(20, 0.62), memory(30, 0.67)],
         "info",
-        "Only 55% of the GPU's memory",
+        "Only 55% of the GPU's memory is used, for 15 steps",
         "batch_size",
         {"share": 0.55, "steps": 15},
     ),

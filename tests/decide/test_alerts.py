@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from decide.alert_cases import CASES, Case, Row, checkpoint, fixed_eval, train
+from decide.alert_cases import CASES, Case, Row, checkpoint, fixed_eval, memory, train
 from fettle.config import AlertsConfig
 from fettle.decide.alerts import CATALOGUE, AlertChange, AlertEngine
 
@@ -186,10 +186,11 @@ def test_alerts_full_fine_tuning_has_no_lora_layers() -> None:
     assert not any(feed(engine_of("dead_lora_layers"), rows))
 
 
-def test_alerts_what_lies_outside_the_layers_is_no_dead_layer() -> None:
-    head = {"layer": None, "relative": 0.0, "movement": 0.0, "weight_norm": 5.0}
-    row = {"type": "layers", "method": "lora", "rows": [head]}
-    assert not any(feed(engine_of("dead_lora_layers"), [{**row, "step": s} for s in (1, 2, 3)]))
+def test_alerts_a_layer_whose_weights_cannot_be_read_is_dead_where_it_did_not_move_at_all() -> None:
+    rows = [{"layer": None, "movement": 0.0}, {"layer": 0, "movement": 1e-12}, {"layer": 1, "movement": 0.0}]
+    record = {"type": "layers", "step": 9, "method": "lora", "since_step": 0, "rows": rows}
+    [change] = engine_of("dead_lora_layers").feed(record)
+    assert change.alert.evidence == {"layers": [1], "of": 2}
 
 
 # -- what they say -------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_alerts_what_lies_outside_the_layers_is_no_dead_layer() -> None:
 
 def test_alerts_memory_use_that_falls_further_is_a_warning() -> None:
     engine = fired(CASES["low_vram_utilization"], "low_vram_utilization")
-    [change] = engine.feed(train(16, gpu_memory_reserved_gb=30.0, gpu_memory_total_gb=80.0))
+    [change] = engine.feed(memory(17, 0.375))
     assert (change.change, change.alert.level) == ("escalated", "warning")
     assert "38%" in change.alert.message
 

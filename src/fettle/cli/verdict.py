@@ -114,11 +114,26 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
     rows.append(("Why", result.reasons[:1]))
     if result.warnings:
         rows.append(("Warnings", result.warnings))
+    alerts = [a for a in evidence["alerts"] if a["category"] not in _said_elsewhere(evidence)]
+    if alerts:
+        rows.append(("Alerts", [f"{a['level']}: {a['message']} {a['action']}" for a in alerts]))
     if evidence["alerts"]:
         rows.append(("Alerts", [f"{a['level']}: {a['message']} {a['action']}" for a in evidence["alerts"]]))
     if result.not_measured:
         rows.append(("Not measured", [", ".join(result.not_measured)]))
     return rows
+
+
+def _said_elsewhere(evidence: dict[str, Any]) -> set[str]:
+    """Alerts that this screen has a line of its own for: what was open live still shows in the evidence."""
+    said = {
+        "overfitting": evidence["overfitting"],
+        "calibration_drift": evidence["calibration_drift"],
+        "not_comparable": evidence["train_and_eval_loss"]["comparable"] is False,
+        "dead_lora_layers": evidence["layers"] and evidence["layers"]["dead"],
+        "em_plateau": evidence["trend"]["exact_match"]["standing"] == "plateau",
+    }
+    return {category for category, shown in said.items() if shown}
 
 
 def _standing(trend: dict[str, Any]) -> str:

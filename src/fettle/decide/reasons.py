@@ -116,11 +116,9 @@ def warnings(findings: Findings) -> list[str]:
     if findings.exact_match.state == "improving" and findings.cross_entropy.state == "regressing":
         lines.append("Cross-entropy rises while exact match improves: wrong answers are held more firmly.")
     lines += _calibration(findings.judged)
-    alerted = {alert.get("category") for alert in findings.run.alerts}
-    if findings.drift is not None and "calibration_drift" not in alerted:
+    if findings.drift is not None:
         lines.append(f"Calibration drifts: {findings.drift.text}.")
-    if "dead_lora_layers" not in alerted:
-        lines += dead_layers_warning(findings.run.layers)
+    lines += dead_layers_warning(findings.run.layers)
     return list(dict.fromkeys(lines))
 
 

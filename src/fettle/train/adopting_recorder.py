@@ -11,7 +11,6 @@ import orjson
 from fettle.decide.alerts import restart_lower
 from fettle.runs.checkpoints import INFO
 from fettle.runs.folder import replace_file
-from fettle.train.gpu_memory import gpu_memory
 from fettle.train.recorder import Recorder
 
 
@@ -20,7 +19,7 @@ class AdoptingRecorder(Recorder):
 
     def unmeasured_step(self, step: int, **fields: Any) -> None:
         """One optimizer step whose loss per token could not be measured."""
-        self._append("train", {"step": step, "loss": None, **fields, **gpu_memory()})
+        self._append("train", {"step": step, "loss": None, **fields})
         self._train_seconds += fields.get("step_time") or 0.0
         self._update_status(step=step, epoch=fields.get("epoch"), learning_rate=fields.get("learning_rate"))
 

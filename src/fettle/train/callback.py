@@ -226,14 +226,12 @@ class FettleCallback(TrainerCallback, ExportableState):
             state.best_model_checkpoint, state.best_global_step = str(path), self._step
         if self.recorder is None or not path.is_dir():
             return
-        self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
         if self._layers is not None:
             try:
                 self._layers.save(path)
             except OSError as error:
-                self.recorder.write_failed(
-                    self._step, f"{path}: where the layers began cannot be written", error
-                )
+                self.recorder.write_failed(self._step, f"{path}: where layers began cannot be written", error)
+        self.recorder.adopt(self._step, path, epoch=state.epoch, provenance=self._provenance)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run."""

@@ -25,7 +25,6 @@ from fettle.runs import EventLog, PredictionLog, RunFolder, save_samples, write_
 from fettle.runs.checkpoints import folder_size
 from fettle.runs.records import LayerActivity, SampleResults, State
 from fettle.train.alert_log import AlertLog
-from fettle.train.gpu_memory import gpu_memory
 from fettle.train.host import HostMeter, training_gpu
 from fettle.train.notifier import Notifier
 
@@ -154,7 +153,6 @@ class Recorder:
             "step_time": seconds,
             "monitor_time": self._monitor_seconds,
             "streaming_ce": self._streaming.value,
-            **gpu_memory(),
         }
         if skipped:
             fields["skipped"] = True
@@ -171,7 +169,7 @@ class Recorder:
         )
         machine = self._host.due()
         if machine is not None:
-            self._log.append("system", {"step": step, **machine})
+            self._append("system", {"step": step, **machine})
             self._status["system"] = dict(machine)
         self._monitor_seconds = self._clock() - started
         self._monitor_total += self._monitor_seconds

@@ -154,7 +154,7 @@ CATALOGUE: tuple[Kind, ...] = (
     ),
     Kind(
         DeadLoraLayers,
-        "a layer has not moved by more than this share of its weights in two measurements in a row",
+        "a layer has not moved by more than this share of its weights ",
         "a measurement in which every layer moved",
         "check gradients and target_modules",
     ),
@@ -179,7 +179,7 @@ CATALOGUE: tuple[Kind, ...] = (
     ),
     Kind(
         LowVramUtilization,
-        "less than this share of the GPU's memory is reserved for some steps; below low_vram_warning it is "
+        "less than this share of the GPU's memory is in use for some steps; below low_vram_warning it is "
         "a warning",
         "a share 10 % above it",
         "larger batches, fewer accumulation steps",

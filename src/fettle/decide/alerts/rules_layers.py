@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from fettle.decide.alerts.numbers import number
@@ -15,7 +16,7 @@ SHOWN_LAYERS = 8
 
 
 class DeadLoraLayers(Rule):
-    """Layers whose LoRA update stays zero, in two measurements in a row."""
+    """Layers whose LoRA update stays zero."""
 
     category = "dead_lora_layers"
     level = "warning"
@@ -23,22 +24,20 @@ class DeadLoraLayers(Rule):
 
     def __init__(self, threshold: float, config: AlertsConfig) -> None:
         super().__init__(threshold, config)
-        self._before: set[int] | None = None
         self._dead: list[int] = []
         self._layers = 0
 
     def judge(self, record: Record, run: RunState) -> bool | None:
-        if record.get("method") != "lora" or not run.step:
+        steps = (number(record, "step") or 0.0) - (number(record, "since_step") or 0.0)
+        # Every update starts at zero, and the first step of a warm-up may leave it there.
+        if record.get("method") != "lora" or steps < 2:
             return None
         moved = layer_movements(record)
         if not moved:
             return None
-        dead = {layer for layer, ratio in moved.items() if ratio <= self.threshold}
-        # Every update stays at zero through the first step of a warm-up.
-        again = dead & self._before if self._before is not None else set[int]()
-        self._before = dead
-        self._dead, self._layers = sorted(again), len(moved)
-        return True if again else None if dead else False
+        self._dead = sorted(layer for layer, size in moved.items() if size <= self.threshold)
+        self._layers = len(moved)
+        return bool(self._dead)
 
     def finding(self, run: RunState) -> Finding:
         names = ", ".join(str(layer) for layer in self._dead[:SHOWN_LAYERS])
@@ -52,18 +51,17 @@ class DeadLoraLayers(Rule):
 
 
 def layer_movements(record: Record) -> dict[int, float]:
-    """Movement over weight norm of every numbered layer that is trained.
+    """Movement of every numbered layer, as a share of its weights.
 
-    Where the weight norm is not known, the movement itself: above zero or not is all that is asked of it.
+    Where the weights could not be read it is 0 or infinite: all that is known is whether it moved.
     """
-    moved: dict[int, float] = {}
     listed: Any = record.get("rows")
+    found: dict[int, float] = {}
     for item in cast("list[Any]", listed) if isinstance(listed, list) else []:
         if not isinstance(item, dict):
             continue
         row = cast("dict[str, Any]", item)
-        layer, relative = row.get("layer"), number(row, "relative")
-        movement = number(row, "movement") if relative is None else relative
+        layer, relative, movement = row.get("layer"), number(row, "relative"), number(row, "movement")
         if isinstance(layer, int) and movement is not None:
-            moved[layer] = movement
-    return moved
+            found[layer] = relative if relative is not None else inf if movement else 0.0
+    return found

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from fettle.decide.alerts.alert import Level
 from fettle.decide.alerts.numbers import below, number
 from fettle.decide.alerts.rule import Finding, Record, Rule
-from fettle.decide.alerts.rules_train_loss import TRAIN
 from fettle.decide.alerts.run_state import RunState
 
 if TYPE_CHECKING:
@@ -67,22 +66,28 @@ class LowVramUtilization(Rule):
 
     category = "low_vram_utilization"
     level: Level = "info"
-    reads = TRAIN
+    reads = frozenset({"system"})
 
     def __init__(self, threshold: float, config: AlertsConfig) -> None:
         super().__init__(threshold, config)
+        self._since: int | None = None
         self._steps = 0
         self._share = 0.0
 
     def judge(self, record: Record, run: RunState) -> bool | None:
-        used, total = number(record, "gpu_memory_reserved_gb"), number(record, "gpu_memory_total_gb")
-        if used is None or not total:
+        used, total, step = number(record, "gpu_memory_used"), number(record, "gpu_memory_total"), run.step
+        if used is None or not total or step is None:
             return None
         self._share = used / total
         verdict = below(self._share, self.threshold, self.hysteresis)
-        self._steps = self._steps + 1 if verdict else 0
+        if not verdict:
+            self._since = None
+            return verdict
+        if self._since is None or step < self._since:
+            self._since = step
+        self._steps = step - self._since
         self.level = "warning" if self._share < self.config.low_vram_warning else "info"
-        return True if self._steps >= self.config.low_vram_steps else None if verdict else verdict
+        return True if self._steps >= self.config.low_vram_steps else None
 
     def finding(self, run: RunState) -> Finding:
         return Finding(

@@ -21,7 +21,7 @@ class StalledRun(Rule):
     category = "stalled_run"
     level = "warning"
     # Any event shows that the run lives.
-    reads = frozenset({"train", "fixed_eval", "checkpoint", "start", "resume", "end", "layers"})
+    reads = frozenset({"train", "fixed_eval", "checkpoint", "start", "resume", "end", "layers", "system"})
 
     def __init__(self, threshold: float, config: AlertsConfig) -> None:
         super().__init__(threshold, config)
