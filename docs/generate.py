@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from pydantic_core import PydanticUndefined
 from fettle.cli import COMMANDS, cli
 from fettle.config import AlertsConfig, Config
 from fettle.decide.alerts import CATALOGUE, LEVELS
+from fettle.decide.verdict import schema_text
 
 DOCS = Path(__file__).parent
 
@@ -105,7 +107,59 @@ told: a webhook (JSON, Slack or Discord) or a program. Open alerts are part of `
     return intro + "\n".join(rows) + "\n"
 
 
-PAGES = {"cli.md": cli_reference, "configuration.md": configuration_reference, "alerts.md": alert_catalogue}
+def verdict_reference() -> str:
+    """Every field of `fettle verdict --json`."""
+    schema: dict[str, Any] = json.loads(schema_text())
+    intro = (
+        "# The verdict as JSON\n\n"
+        f"{schema['description']} `fettle verdict --schema` prints its JSON schema; `schema_version` rises\n"
+        "when a field changes its meaning or goes. New fields may come at any time.\n"
+    )
+    parts = [
+        intro,
+        _fields("Top level", schema, schema),
+        _fields("`evidence`", schema["properties"]["evidence"], schema),
+    ]
+    parts += [_fields(f"A `{name}`", shape, schema) for name, shape in schema["$defs"].items()]
+    return "\n".join(parts)
+
+
+def _fields(title: str, shape: dict[str, Any], schema: dict[str, Any]) -> str:
+    rows = [f"## {title}", "", *([] if shape is schema else [shape["description"], ""])]
+    return "\n".join([*rows, "| field | type | meaning |", "|---|---|---|", *_field_rows("", shape)]) + "\n"
+
+
+def _field_rows(prefix: str, shape: dict[str, Any]) -> list[str]:
+    rows: list[str] = []
+    for name, field in shape["properties"].items():
+        options = field.get("anyOf", [field])
+        meaning = field.get("description") or f"See `{_type(field)}` below."
+        if "enum" in field:
+            meaning += " One of " + ", ".join(f"`{value}`" for value in field["enum"]) + "."
+        rows.append(f"| `{prefix}{name}` | {' or '.join(map(_type, options))} | {meaning} |")
+        inner = next((option for option in options if "properties" in option), None)
+        # `evidence` is a table of its own.
+        if inner is not None and name != "evidence":
+            rows += _field_rows(f"{prefix}{name}.", inner)
+    return rows
+
+
+def _type(shape: dict[str, Any]) -> str:
+    if "$ref" in shape:
+        return shape["$ref"].rsplit("/", 1)[1]
+    kind = shape["type"]
+    names = kind if isinstance(kind, list) else [kind]
+    if "array" in names and "items" in shape:
+        names = [f"array of {_type(shape['items'])}" if name == "array" else name for name in names]
+    return " or ".join(names)
+
+
+PAGES = {
+    "cli.md": cli_reference,
+    "configuration.md": configuration_reference,
+    "alerts.md": alert_catalogue,
+    "verdict.md": verdict_reference,
+}
 
 if __name__ == "__main__":
     for page, text in PAGES.items():

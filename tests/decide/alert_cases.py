@@ -125,7 +125,7 @@ CASES: dict[str, Case] = {
         [GOOD, *steps(1, 50)],
         losses(51, 0.9, 0.9, 0.9),
         "warning",
-        "improved by 0.0 % within the last 50 steps",
+        "fell by 0.0 % within the last 50 steps",
         "Stop. Use checkpoint-1",
         {"older_mean": 1.0, "newer_mean": 1.0, "improvement": 0.0, "steps": 50},
         first_step=1,

@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
 from decide.fixed_evals import calibrated, fixed_eval, loss_only
 from fettle.decide import VERDICT_SCHEMA_VERSION, Evidence, Verdict, verdict
+from fettle.decide.verdict import schema_text
 from fettle.runs import RunReader
 from fettle.runs.records import Checkpoint, FixedEval
 
 N = 1000
+SCHEMA = jsonschema.Draft202012Validator(json.loads(schema_text()))
 
 
 def evals_of(
@@ -53,6 +56,7 @@ def judge(evals: Sequence[FixedEval], state: Any = "completed", **more: Any) -> 
     result = verdict(run(evals, state, **more))
     text = json.dumps(result.to_json(), allow_nan=False)  # every verdict is plain, finite JSON
     assert json.loads(text) == result.to_json()
+    SCHEMA.validate(result.to_json())
     assert result.reasons
     assert all(r.endswith((".", ")")) for r in result.reasons), result.reasons
     return result

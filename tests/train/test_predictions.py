@@ -312,7 +312,7 @@ def test_a_disk_that_refuses_predictions_stops_nothing(project: Path, tmp_path: 
 
     made = run(project, tmp_path / "run", on_step=obstruct)
     assert made.state() == "completed"
-    assert "the predictions of step 4 could not be written" in (made.path / "logs" / "train.log").read_text()
+    assert "The predictions of step 4 could not be written" in (made.path / "logs" / "train.log").read_text()
 
 
 def test_the_training_set_is_counted_by_kind_and_length(reference: RunReader) -> None:

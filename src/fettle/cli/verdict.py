@@ -23,8 +23,25 @@ COLOURS = {
 EXIT_CODES = {"continue": 0, "stop": 10, "investigate": 20, "insufficient": 30}
 
 
+def _print_schema(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if not asked:
+        return
+    from fettle.decide.verdict import schema_text
+
+    click.echo(schema_text(), nl=False)
+    ctx.exit()
+
+
 @click.command("verdict")
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON schema of --json, and nothing else.",
+)
 @columns_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def command(run: Path, columns: Path | None, as_json: bool) -> None:
@@ -117,8 +134,6 @@ def _rows(result: Verdict) -> list[tuple[str, list[str]]]:
     alerts = [a for a in evidence["alerts"] if a["category"] not in _said_elsewhere(evidence)]
     if alerts:
         rows.append(("Alerts", [f"{a['level']}: {a['message']} {a['action']}" for a in alerts]))
-    if evidence["alerts"]:
-        rows.append(("Alerts", [f"{a['level']}: {a['message']} {a['action']}" for a in evidence["alerts"]]))
     if result.not_measured:
         rows.append(("Not measured", [", ".join(result.not_measured)]))
     return rows
@@ -128,6 +143,7 @@ def _said_elsewhere(evidence: dict[str, Any]) -> set[str]:
     """Alerts that this screen has a line of its own for: what was open live still shows in the evidence."""
     said = {
         "overfitting": evidence["overfitting"],
+        "val_gap": evidence["overfitting"],
         "calibration_drift": evidence["calibration_drift"],
         "not_comparable": evidence["train_and_eval_loss"]["comparable"] is False,
         "dead_lora_layers": evidence["layers"] and evidence["layers"]["dead"],
@@ -164,7 +180,9 @@ def _most_moved(layers: dict[str, Any]) -> str:
     """`7, 6, 3 moved most (ΔW/W 0.52 %)` of the layers, the most first."""
     top = layers["top"]
     names, size = ", ".join(str(row["layer"]) for row in top), top[0]["relative"]
-    return f"{names} moved most" + (f" (ΔW/W {100 * size:.2g} %)" if size is not None else "")
+    if size is None:
+        return f"{names} moved most"
+    return f"{names} moved most (ΔW/W {100 * size:{'.0f' if size >= 0.1 else '.2g'}} %)"
 
 
 def _pattern(row: dict[str, Any], weakest: str | None) -> str:

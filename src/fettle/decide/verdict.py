@@ -59,6 +59,11 @@ class Verdict:
         return {key: _plain(value) for key, value in fields.items()}
 
 
+def schema_text() -> str:
+    """JSON schema of `Verdict.to_json`."""
+    return (Path(__file__).parent / "verdict.schema.json").read_text(encoding="utf-8")
+
+
 def verdict(run: Evidence) -> Verdict:
     """Judge a run from what was recorded of it; nothing is measured here."""
     findings = find(run)

@@ -140,9 +140,9 @@ class Plateau(Rule):
         older, newer = self._halves.means
         improvement = (older - newer) / abs(older) if older else 0.0
         steps = 2 * self._halves.half
+        change = f"{'rose' if improvement < 0 else 'fell'} by {100 * abs(improvement):.1f} %"
         return Finding(
-            f"Train loss improved by {100 * improvement:.1f} % within the last {steps} steps "
-            f"({older:.3f} to {newer:.3f}).",
+            f"Train loss {change} within the last {steps} steps ({older:.3f} to {newer:.3f}).",
             f"Judge by the fixed eval. If it is flat too: {stop_and_use_best(run)}",
             {"older_mean": older, "newer_mean": newer, "improvement": improvement, "steps": steps},
             first_step=None if run.step is None else run.step - steps + 1,
