@@ -26,6 +26,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/event_log.py
+	$(BIN)/python benchmarks/callback.py
 	$(BIN)/python benchmarks/alerts.py
 
 docs: .venv/.dev
