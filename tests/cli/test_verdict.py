@@ -30,6 +30,7 @@ def trainer_state(folder: Path, losses: list[float]) -> Path:
     [
         ([2.0, 1.6, 1.3, 1.1, 0.9, 0.7], "continue", 0),
         ([2.0, 1.0, 1.2, 1.5, 1.8, 2.2], "stop", 10),
+        ([2.0, 1.0, float("nan")], "investigate", 20),
         ([2.0], "insufficient", 30),
     ],
 )
