@@ -39,6 +39,7 @@ def test_a_small_demo_runs_to_its_end_and_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_demo_says_stop_names_an_earlier_checkpoint_and_the_weak_kind(tmp_path: Path) -> None:
     shown = CliRunner().invoke(command, ["--out", str(tmp_path), "--json"], catch_exceptions=False)
     verdict = json.loads(shown.stdout)
