@@ -28,6 +28,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/event_log.py
 	$(BIN)/python benchmarks/callback.py
 	$(BIN)/python benchmarks/alerts.py
+	$(BIN)/python benchmarks/verdict.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -394,22 +393,3 @@ def test_json_keys_are_stable() -> None:
 def test_same_evidence_same_verdict() -> None:
     evals = evals_of(LEVEL, OVERFIT)
     assert judge(evals).to_json() == judge(evals).to_json()
-
-
-@pytest.mark.slow
-def test_fast_for_a_long_run() -> None:
-    rng = np.random.default_rng(0)
-    n, k = 2000, 100
-    base, ease = 1 + rng.gamma(2, 0.2, n), rng.random(n)
-    ids = [f"{rng.integers(2**62):016x}" for _ in range(n)]
-    evals = [
-        fixed_eval(1000 * (i + 1), base + rng.normal(0, 0.1, n), ease < 0.5 + rng.normal(0, 0.02), ids=ids)
-        for i in range(k)
-    ]
-    steps = np.arange(1.0, 100_001)
-    train = {"step": steps, "loss": 1 + rng.random(steps.size), "tokens_per_sec": np.ones(steps.size)}
-    evidence = run(evals, "running", train=train)
-    verdict(run(evals_of(RISING, FALLING_LOSS)))  # SciPy is loaded
-    started = time.perf_counter()
-    verdict(evidence)
-    assert time.perf_counter() - started < 1.0
