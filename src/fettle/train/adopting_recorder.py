@@ -19,6 +19,7 @@ class AdoptingRecorder(Recorder):
 
     def unmeasured_step(self, step: int, **fields: Any) -> None:
         """One optimizer step whose loss per token could not be measured."""
+        self.last_step, self.finite = step, True
         self._append("train", {"step": step, "loss": None, **fields})
         self._train_seconds += fields.get("step_time") or 0.0
         self._update_status(step=step, epoch=fields.get("epoch"), learning_rate=fields.get("learning_rate"))
@@ -44,6 +45,11 @@ class AdoptingRecorder(Recorder):
         except OSError as error:
             self.write_failed(step, f"{path}: fettle.json cannot be written", error)
         self._saved(step, path, epoch, scored)
+
+    def description(self, step: int, *, epoch: float | None = None, **provenance: Any) -> dict[str, Any]:
+        """What fettle.json says of a checkpoint of the weights after `step`, without the counters."""
+        _, info = self._scored(step, epoch, provenance)
+        return {key: value for key, value in info.items() if key != "state"}
 
     def not_a_number(self, what: str, learning_rate: float) -> str:
         """Why training ends, and how to go on."""

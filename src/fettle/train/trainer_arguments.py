@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
 from fettle.errors import ModelError
+from fettle.train.provenance import run_metadata
 
 EVAL_INTERVAL_STEPS = 250
 
@@ -49,40 +46,28 @@ def config_yaml(settings: dict[str, Any], args: Any, model: str) -> str:
         "model": model,
         "backend": "huggingface",
         "fettle": settings,
-        "training_arguments": {key: _plain(value) for key, value in args.to_dict().items()},
+        "training_arguments": {key: plain(value) for key, value in args.to_dict().items()},
     }
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
-def metadata(args: Any, model: Any, name: str, data: dict[str, Any]) -> dict[str, Any]:
+def metadata(args: Any, model: Any, name: str) -> dict[str, Any]:
     """metadata.json of a run."""
-    from fettle import __version__
-
-    parameters: list[Any] = list(model.parameters())
-    return {
-        "created_at": datetime.now().astimezone().isoformat(),
-        "backend": "huggingface",
-        "model": name,
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "device": str(args.device),
-        "processes": args.world_size,
-        "output_dir": str(Path(args.output_dir).absolute()),
-        "data": {"fixed_eval": data} if data else {},
-        "seed": args.seed,
-        "fettle": __version__,
-        "torch": version("torch"),
-        "transformers": version("transformers"),
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "command": sys.argv,
-    }
+    return run_metadata(
+        "huggingface",
+        model=model,
+        name=name,
+        device=str(args.device),
+        processes=args.world_size,
+        output_dir=str(Path(args.output_dir).absolute()),
+        seed=args.seed,
+    )
 
 
-def _plain(value: Any) -> Any:
-    """As YAML has it."""
+def plain(value: Any) -> Any:
+    """As YAML has it: what it does not know is told by its text."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {str(key): plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [plain(item) for item in cast("list[Any]", value)]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
