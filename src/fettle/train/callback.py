@@ -20,7 +20,7 @@ from fettle.runs import RunFolder
 from fettle.runs.folder import replace_file
 from fettle.runs.logs import FILE_FORMAT, FoldingSink
 from fettle.runs.records import State
-from fettle.scoring import generate, score
+from fettle.scoring import generate
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.held_out import completion_share, load_fixed_eval
@@ -29,6 +29,7 @@ from fettle.train.notifier import Notifier
 from fettle.train.predictions import Predictions
 from fettle.train.processes import agreed, over_processes
 from fettle.train.recorder import Judgement
+from fettle.train.shared_scoring import shared_score
 from fettle.train.step_meter import GradientMeter, MeasuredStep, StepMeter
 from fettle.train.trainer_arguments import config_yaml, eval_interval, max_length, metadata, refuse_sharded
 
@@ -155,8 +156,8 @@ class FettleCallback(TrainerCallback, ExportableState):
             state.best_global_step = self._best = restored["early_stopping"]["best_step"]
         refuse_sharded(args)
         with ExitStack() as opened:
+            data = self._load_fixed_eval(args, model, kwargs.get("processing_class"))
             if state.is_world_process_zero:
-                data = self._load_fixed_eval(args, model, kwargs.get("processing_class"))
                 folder = self._open_folder(args, state, model, data, opened)
                 self._start(folder, args, state, restored, opened)
                 self._watch_layers(args, model)
@@ -429,11 +430,14 @@ class FettleCallback(TrainerCallback, ExportableState):
             self._stopping = control.should_training_stop = True
 
     def _evaluate(self, state: Any, model: Any) -> Judgement | None:
+        """Every process scores its share of the held-out chats; the first one records."""
         self._evaluated = self._step
-        if self.recorder is None or self._eval_set is None:
+        if self._eval_set is None:
             return None
         began = time.perf_counter()
-        scores = score(model, self._eval_set.sequences, batch_tokens=self.batch_tokens)
+        scores = shared_score(model, self._eval_set.sequences, batch_tokens=self.batch_tokens)
+        if self.recorder is None:
+            return None
         samples = sample_results(scores, self._eval_set.sample_ids, self._eval_set.patterns)
         try:
             judgement = self.recorder.evaluation(
