@@ -14,10 +14,10 @@ import pytest
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from fettle import open_run, score
-from fettle.data import ChatEncoder, read_examples
-from fettle.runs import load_samples
-from tiny_models import tiny_tokenizer
+from fettle import open_run, score  # noqa: E402
+from fettle.data import ChatEncoder, read_examples  # noqa: E402
+from fettle.runs import load_samples  # noqa: E402
+from tiny_models import tiny_tokenizer  # noqa: E402
 
 TESTS = Path(__file__).parents[1]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+
 from fettle import FettleCallback
 from fettle.train import shared_scoring
 from tiny_models import tiny_model, tiny_tokenizer

@@ -1,13 +1,14 @@
-"""A file of held-out chats, encoded for a model whose trainer is not ours."""
+"""A file of held-out chats, encoded and scored for a model whose trainer is not ours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from loguru import logger
 
-from fettle.config import PatternsConfig
+from fettle.config import PatternsConfig, check_section
 from fettle.data import (
     ChatEncoder,
     Example,
@@ -18,36 +19,63 @@ from fettle.data import (
     read_examples,
 )
 from fettle.errors import DataError, ModelError
-from fettle.train.evaluation import FixedEvalSet
+from fettle.runs.records import SampleResults
+from fettle.train.evaluation import FixedEvalSet, sample_results
+from fettle.train.shared_scoring import shared_score
 
 
-def load_fixed_eval(
-    path: Path,
-    processing_class: Any,
-    *,
-    max_samples: int,
-    max_seq_length: int,
-    train_on: Literal["all", "last"],
-    seed: int,
-    patterns: PatternsConfig,
-) -> tuple[FixedEvalSet, dict[str, Any]]:
-    """The set and what describes it. Raises DataError, or ModelError for a tokenizer that cannot be used."""
-    tokenizer = getattr(processing_class, "tokenizer", processing_class)
-    if tokenizer is None:
-        raise ModelError("FettleCallback needs the tokenizer. Give the trainer processing_class=tokenizer.")
-    examples = read_examples(path, patterns.field)
-    chosen = choose_samples(examples, max_samples, seed)
-    encoder = ChatEncoder(tokenizer, train_on=train_on, max_seq_length=max_seq_length)
-    eval_set, counts = encode_held_out(encoder, chosen, path, PatternClassifier(patterns.rules))
-    described: dict[str, Any] = {
-        "path": str(path),
-        "fingerprint": fingerprint(path),
-        "examples": len(examples),
-        "chosen": len(chosen),
-        "chosen_fingerprint": examples_fingerprint(chosen),
-        "encoded": counts,
-    }
-    return eval_set, described
+class HeldOut:
+    """Held-out chats, encoded once and scored as often as the weights change.
+
+    >>> held_out = HeldOut("valid.jsonl", tokenizer)
+    >>> judgement = recorder.evaluation(step, held_out.evaluate(model))
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        tokenizer: Any,
+        *,
+        max_samples: int = 2000,
+        max_seq_length: int = 2048,
+        train_on: Literal["all", "last"] = "all",
+        seed: int = 42,
+        patterns: PatternsConfig | Mapping[str, Any] | None = None,
+    ) -> None:
+        """`tokenizer` may be a processor that holds one; `patterns` has the keys of that section.
+
+        Raises DataError, or ModelError for a tokenizer that cannot be used.
+        """
+        if not isinstance(patterns, PatternsConfig):
+            patterns = check_section(PatternsConfig, patterns, "HeldOut(patterns=...)")
+        path = Path(path)
+        self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        if self.tokenizer is None:
+            raise ModelError("The held-out chats need the tokenizer of the model: HeldOut(path, tokenizer)")
+        examples = read_examples(path, patterns.field)
+        chosen = choose_samples(examples, max_samples, seed)
+        encoder = ChatEncoder(self.tokenizer, train_on=train_on, max_seq_length=max_seq_length)
+        self.eval_set, counts = encode_held_out(encoder, chosen, path, PatternClassifier(patterns.rules))
+        self.description: dict[str, Any] = {
+            "path": str(path),
+            "fingerprint": fingerprint(path),
+            "examples": len(examples),
+            "chosen": len(chosen),
+            "chosen_fingerprint": examples_fingerprint(chosen),
+            "encoded": counts,
+        }
+        """The file, what was chosen of it and what became of that; goes into metadata.json."""
+
+    def __len__(self) -> int:
+        return len(self.eval_set)
+
+    def evaluate(self, model: Any, *, batch_tokens: int | None = None) -> SampleResults:
+        """Score every chat with the weights as they are. The mode and random state of all stay.
+
+        In data-parallel training every process must call it: each does its share, all get everything.
+        """
+        scores = shared_score(model, self.eval_set.sequences, batch_tokens=batch_tokens)
+        return sample_results(scores, self.eval_set.sample_ids, self.eval_set.patterns)
 
 
 def encode_held_out(

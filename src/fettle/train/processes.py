@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -10,26 +11,37 @@ import torch
 from fettle.train.step_meter import MeasuredStep
 
 
-def over_processes(measured: MeasuredStep, args: Any) -> MeasuredStep:
-    """Sums over all processes of data-parallel training."""
-    if args.world_size == 1:
-        return measured
-    distributed: Any = import_module("torch.distributed")
-    loss_sum = torch.nan if measured.loss_sum is None else measured.loss_sum
-    counts = (measured.completion_tokens, measured.tokens, measured.predictable)
-    sums = torch.tensor([loss_sum, *counts], dtype=torch.float64, device=args.device)
-    distributed.all_reduce(sums)
-    total, completion_tokens, tokens, predictable = (float(number) for number in sums)
-    return MeasuredStep(
-        None if measured.loss_sum is None else total, int(completion_tokens), int(tokens), int(predictable)
-    )
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that train the same weights."""
 
+    rank: int = 0
+    count: int = 1
+    device: Any = "cpu"
+    """Where this process keeps what it exchanges with the others."""
 
-def agreed(flags: tuple[bool, ...], args: Any) -> tuple[bool, ...]:
-    """What process zero decided, on every process: one that went on alone would wait forever."""
-    if args.world_size == 1:
-        return flags
-    distributed: Any = import_module("torch.distributed")
-    decided: list[Any] = [flags]
-    distributed.broadcast_object_list(decided, src=0, device=args.device)
-    return decided[0]
+    def total(self, measured: MeasuredStep) -> MeasuredStep:
+        """Sums over all processes."""
+        if self.count == 1:
+            return measured
+        distributed: Any = import_module("torch.distributed")
+        loss_sum = torch.nan if measured.loss_sum is None else measured.loss_sum
+        counts = (measured.completion_tokens, measured.tokens, measured.predictable)
+        sums = torch.tensor([loss_sum, *counts], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(sums)
+        total, completion_tokens, tokens, predictable = (float(number) for number in sums)
+        return MeasuredStep(
+            None if measured.loss_sum is None else total,
+            int(completion_tokens),
+            int(tokens),
+            int(predictable),
+        )
+
+    def agreed(self, flags: tuple[bool, ...]) -> tuple[bool, ...]:
+        """What process zero decided, on every process: one that went on alone would wait forever."""
+        if self.count == 1:
+            return flags
+        distributed: Any = import_module("torch.distributed")
+        decided: list[Any] = [flags]
+        distributed.broadcast_object_list(decided, src=0, device=self.device)
+        return decided[0]

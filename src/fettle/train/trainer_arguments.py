@@ -54,7 +54,7 @@ def config_yaml(settings: dict[str, Any], args: Any, model: str) -> str:
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
-def metadata(args: Any, model: Any, name: str, data: dict[str, Any]) -> dict[str, Any]:
+def metadata(args: Any, model: Any, name: str) -> dict[str, Any]:
     """metadata.json of a run."""
     from fettle import __version__
 
@@ -68,7 +68,6 @@ def metadata(args: Any, model: Any, name: str, data: dict[str, Any]) -> dict[str
         "device": str(args.device),
         "processes": args.world_size,
         "output_dir": str(Path(args.output_dir).absolute()),
-        "data": {"fixed_eval": data} if data else {},
         "seed": args.seed,
         "fettle": __version__,
         "torch": version("torch"),
