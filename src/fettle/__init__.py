@@ -10,20 +10,37 @@ if TYPE_CHECKING:
     from fettle.data.sequence import Sequence
     from fettle.scoring import Scores, score
     from fettle.train.callback import FettleCallback
+    from fettle.train.held_out import HeldOut
+    from fettle.train.lightning import LightningCallback
+    from fettle.train.record import record
     from fettle.train.recorder import Recorder
 
 __version__ = "0.1.0"
 
-__all__ = ["FettleCallback", "Recorder", "Run", "Scores", "Sequence", "open_run", "score"]
+__all__ = [
+    "FettleCallback",
+    "HeldOut",
+    "LightningCallback",
+    "Recorder",
+    "Run",
+    "Scores",
+    "Sequence",
+    "open_run",
+    "record",
+    "score",
+]
 
 # Loaded when first asked for, so that watching and deciding never import torch.
 _HOMES = {
     "FettleCallback": "fettle.train.callback",
+    "HeldOut": "fettle.train.held_out",
+    "LightningCallback": "fettle.train.lightning",
     "Recorder": "fettle.train.recorder",
     "Run": "fettle.api",
     "Scores": "fettle.scoring.scores",
     "Sequence": "fettle.data.sequence",
     "open_run": "fettle.api",
+    "record": "fettle.train.record",
     "score": "fettle.scoring",
 }
 

@@ -19,6 +19,7 @@ class AdoptingRecorder(Recorder):
 
     def unmeasured_step(self, step: int, **fields: Any) -> None:
         """One optimizer step whose loss per token could not be measured."""
+        self.last_step, self.finite = step, True
         self._append("train", {"step": step, "loss": None, **fields})
         self._train_seconds += fields.get("step_time") or 0.0
         self._update_status(step=step, epoch=fields.get("epoch"), learning_rate=fields.get("learning_rate"))

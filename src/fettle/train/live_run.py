@@ -78,8 +78,8 @@ def start_recorder(
 
 
 def _same_fixed_eval(folder: RunFolder, metadata: Mapping[str, Any]) -> None:
-    before = folder.read_metadata().get("data", {}).get("fixed_eval") or {}
-    now = metadata.get("data", {}).get("fixed_eval") or {}
+    before: dict[str, Any] = folder.read_metadata().get("data", {}).get("fixed_eval") or {}
+    now: dict[str, Any] = metadata.get("data", {}).get("fixed_eval") or {}
     if before and now and before["fingerprint"] != now["fingerprint"]:
         raise RunError(
             f"{folder.path}: {now['path']} is not the file this run was started with. "

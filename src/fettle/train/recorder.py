@@ -72,6 +72,10 @@ class Recorder:
         self.total_steps = total_steps
         self.length_bins = length_bins
         self.last_checkpoint: Path | None = None
+        self.last_step = 0
+        """The last step that was recorded, or that the resumed checkpoint contains."""
+        self.finite = True
+        """Whether the loss of the last step was a number."""
         self._clock = clock
         self._log = EventLog(folder.metrics_path)
         self._predictions = PredictionLog(folder.predictions_path)
@@ -111,6 +115,7 @@ class Recorder:
         self._predictions.resume(step)
         self._alerts.rewind()
         self._status["active_alerts"] = self._alerts.active
+        self.last_step = step
         self._update_status(force=True, step=step)
 
     def step(
@@ -132,6 +137,7 @@ class Recorder:
         """
         started = self._clock()
         loss = loss_sum / completion_tokens
+        self.last_step, self.finite = step, isfinite(loss)
         self._tokens_total += tokens
         self._completion_tokens_total += completion_tokens
         if isfinite(loss):
@@ -267,6 +273,15 @@ class Recorder:
         self._log.close()
         self._predictions.close()
         self._alerts.close()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the fixed eval after the last step used up the patience of early stopping."""
+        return (
+            self._judgement is not None
+            and self._judgement[0] == self.last_step
+            and self._judgement[1].should_stop
+        )
 
     # -- what a checkpoint carries ------------------------------------------------
 

@@ -49,7 +49,7 @@ def config_yaml(settings: dict[str, Any], args: Any, model: str) -> str:
         "model": model,
         "backend": "huggingface",
         "fettle": settings,
-        "training_arguments": {key: _plain(value) for key, value in args.to_dict().items()},
+        "training_arguments": {key: plain(value) for key, value in args.to_dict().items()},
     }
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
@@ -78,10 +78,10 @@ def metadata(args: Any, model: Any, name: str) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """As YAML has it."""
+def plain(value: Any) -> Any:
+    """As YAML has it: what it does not know is told by its text."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+        return {str(key): plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [plain(item) for item in cast("list[Any]", value)]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
