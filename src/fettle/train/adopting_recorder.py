@@ -46,6 +46,11 @@ class AdoptingRecorder(Recorder):
             self.write_failed(step, f"{path}: fettle.json cannot be written", error)
         self._saved(step, path, epoch, scored)
 
+    def description(self, step: int, *, epoch: float | None = None, **provenance: Any) -> dict[str, Any]:
+        """What fettle.json says of a checkpoint of the weights after `step`, without the counters."""
+        _, info = self._scored(step, epoch, provenance)
+        return {key: value for key, value in info.items() if key != "state"}
+
     def not_a_number(self, what: str, learning_rate: float) -> str:
         """Why training ends, and how to go on."""
         last_good = self.last_checkpoint

@@ -11,6 +11,7 @@ from fettle.errors import ModelError
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.held_out import HeldOut
 from fettle.train.processes import Processes
+from fettle.train.provenance import model_name
 from fettle.train.trainer_arguments import config_yaml, eval_interval, max_length, metadata, refuse_sharded
 from fettle.train.training import Training
 from fettle.train.watch import Watch
@@ -52,7 +53,7 @@ class FettleCallback(WatchSettings, TrainerCallback, ExportableState):
         self._best = None
         if counters and args.metric_for_best_model is None:
             state.best_global_step = self._best = counters["early_stopping"]["best_step"]
-        name = str(getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__)
+        name = model_name(model)
         training = Training(
             model=model,
             name=name,

@@ -13,6 +13,7 @@ from fettle.errors import RunError
 from fettle.runs import RunFolder
 from fettle.runs.folder import replace_file
 from fettle.runs.logs import FILE_FORMAT, FoldingSink
+from fettle.runs.records import State
 from fettle.train.recorder import Recorder
 
 # Runs this process writes. A trainer that raised never says that it ended: the next one of
@@ -75,6 +76,14 @@ def start_recorder(
     if step or begun:
         recorder.resume(step)
     recorder.start(step=step, **fields)
+
+
+def ended_by(error: BaseException, step: int) -> tuple[State, str]:
+    """How a run stands that this exception ended, and why."""
+    name = type(error).__name__
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "interrupted", f"{name} at step {step}"
+    return "failed", f"{name}: {error}"
 
 
 def _same_fixed_eval(folder: RunFolder, metadata: Mapping[str, Any]) -> None:

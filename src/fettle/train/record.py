@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,9 @@ from fettle.runs.folder import read_json
 from fettle.runs.records import State
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.held_out import HeldOut
-from fettle.train.live_run import claim_folder, start_recorder
+from fettle.train.live_run import claim_folder, ended_by, start_recorder
 from fettle.train.notifier import Notifier
+from fettle.train.provenance import run_metadata
 from fettle.train.trainer_arguments import plain
 
 
@@ -65,11 +63,12 @@ def record(
         "alerts": dict(alerts or {}),
         "notify": dict(notify or {}),
     }
+    data = {} if held_out is None else {"fixed_eval": held_out.description}
     with ExitStack() as opened:
         folder = claim_folder(
             Path(out),
             config_yaml=_config_yaml(settings, config),
-            metadata=_metadata(held_out),
+            metadata=run_metadata("loop", data=data),
             goes_on=counters is not None,
             opened=opened,
         )
@@ -82,11 +81,8 @@ def record(
         )
         try:
             yield recorder
-        except (KeyboardInterrupt, SystemExit) as error:
-            _end(recorder, "interrupted", f"{type(error).__name__} at step {recorder.last_step}")
-            raise
         except BaseException as error:
-            _end(recorder, "failed", f"{type(error).__name__}: {error}")
+            _end(recorder, *ended_by(error, recorder.last_step))
             raise
         _end(recorder, *_outcome(recorder))
 
@@ -122,17 +118,3 @@ def _counters(checkpoint: Path) -> dict[str, Any]:
 def _config_yaml(settings: dict[str, Any], config: Mapping[str, Any] | None) -> str:
     resolved = {"backend": "loop", "fettle": settings, "config": plain(dict(config or {}))}
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-
-
-def _metadata(held_out: HeldOut | None) -> dict[str, Any]:
-    from fettle import __version__
-
-    return {
-        "created_at": datetime.now().astimezone().isoformat(),
-        "backend": "loop",
-        "data": {} if held_out is None else {"fixed_eval": held_out.description},
-        "fettle": __version__,
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "command": sys.argv,
-    }

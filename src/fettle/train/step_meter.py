@@ -21,7 +21,7 @@ class MeasuredStep:
     """Sums over the micro-batches of one step, on this process. None is not measured."""
 
     loss_sum: float | None
-    """Nats over all label tokens; None where the model computed no loss from labels."""
+    """Nats over all label tokens; None where no loss of the model from labels was learned from."""
     completion_tokens: int
     """Label tokens: those that carry loss."""
     tokens: int
@@ -66,7 +66,8 @@ class StepMeter:
 
     def _take(self, module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         # Without gradients it is a reference model's pass or an evaluation, not training.
-        if not (self._active and module.training and torch.is_grad_enabled()):
+        # The mode tells nothing: Lightning trains a model that was loaded in eval mode in just that.
+        if not (self._active and torch.is_grad_enabled()):
             return
         labels_BT = self._labels(kwargs)
         tokens, rows = _size(args, kwargs)
@@ -76,11 +77,14 @@ class StepMeter:
             return
         labelled = (labels_BT != IGNORED_LABEL).sum()
         self._counts.append(torch.stack([labelled, tokens.to(labelled.device), (tokens - rows).to(labelled)]))
-        loss = _cross_entropy(module, output)
-        if loss is not None:
+        loss = _loss(output)
+        if loss is not None and loss.requires_grad:
             # The model divides by the label tokens of the whole step where it is told them.
             divisor = kwargs.get("num_items_in_batch")
-            self._loss_sums.append(loss * (labelled if divisor is None else divisor))
+            loss_sum = _cross_entropy(module, output, loss) * (labelled if divisor is None else divisor)
+            # Counted once something is learned from it: preference training passes labels for the
+            # probabilities of tokens, and leaves the loss over chosen and rejected answers alone.
+            loss.register_hook(lambda _gradient: self._loss_sums.append(loss_sum))
 
     def _labels(self, kwargs: dict[str, Any]) -> Tensor | None:
         """The token to predict at each position, [B, T]; None where the pass has no such labels."""
@@ -141,17 +145,20 @@ def _norm_of(parameter: Any) -> Tensor:
     return parameter.grad.detach().float().norm()
 
 
-def _cross_entropy(module: Any, output: Any) -> Tensor | None:
-    """The model's loss from labels, without the load-balancing term of a mixture of experts."""
+def _loss(output: Any) -> Tensor | None:
+    """What the model computed from labels, as one number."""
     loss: Any = None
     if isinstance(output, dict):
         loss = cast("dict[str, Any]", output).get("loss")
     elif isinstance(output, tuple) and output:
         loss = cast("tuple[Any, ...]", output)[0]
-    if not isinstance(loss, Tensor) or loss.ndim > 0:
-        return None
+    return loss if isinstance(loss, Tensor) and loss.ndim == 0 else None
+
+
+def _cross_entropy(module: Any, output: Any, loss: Tensor) -> Tensor:
+    """The loss without the load-balancing term of a mixture of experts."""
     loss = loss.detach().float()
-    balance = getattr(cast("Any", output), "aux_loss", None)
+    balance = getattr(output, "aux_loss", None)
     if isinstance(balance, Tensor):
         config: Any = module.config.get_text_config()
         loss = loss - float(getattr(config, "router_aux_loss_coef", 0.0)) * balance.detach().to(loss)

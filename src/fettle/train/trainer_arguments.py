@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping
-from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
 from fettle.errors import ModelError
+from fettle.train.provenance import run_metadata
 
 EVAL_INTERVAL_STEPS = 250
 
@@ -56,26 +53,15 @@ def config_yaml(settings: dict[str, Any], args: Any, model: str) -> str:
 
 def metadata(args: Any, model: Any, name: str) -> dict[str, Any]:
     """metadata.json of a run."""
-    from fettle import __version__
-
-    parameters: list[Any] = list(model.parameters())
-    return {
-        "created_at": datetime.now().astimezone().isoformat(),
-        "backend": "huggingface",
-        "model": name,
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "device": str(args.device),
-        "processes": args.world_size,
-        "output_dir": str(Path(args.output_dir).absolute()),
-        "seed": args.seed,
-        "fettle": __version__,
-        "torch": version("torch"),
-        "transformers": version("transformers"),
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "command": sys.argv,
-    }
+    return run_metadata(
+        "huggingface",
+        model=model,
+        name=name,
+        device=str(args.device),
+        processes=args.world_size,
+        output_dir=str(Path(args.output_dir).absolute()),
+        seed=args.seed,
+    )
 
 
 def plain(value: Any) -> Any:

@@ -10,11 +10,12 @@ from typing import Any
 
 from loguru import logger
 
+from fettle.errors import RunError
 from fettle.runs.records import State
 from fettle.scoring import generate
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.layer_movement import LayerMovement
-from fettle.train.live_run import claim_folder, start_recorder
+from fettle.train.live_run import claim_folder, ended_by, start_recorder
 from fettle.train.notifier import Notifier
 from fettle.train.predictions import Predictions
 from fettle.train.recorder import Judgement
@@ -210,14 +211,31 @@ class Watch:
                 self.recorder.write_failed(self.step, f"{path}: where layers began cannot be written", error)
         self.recorder.adopt(self.step, path, epoch=epoch, provenance=self.provenance)
 
+    def save(self, *, epoch: float | None = None) -> None:
+        """Write model and tokenizer as a scored checkpoint into the run folder, for loops that do not."""
+        if self.recorder is None:
+            return
+
+        def fill(folder: Path) -> None:
+            self._training.model.save_pretrained(folder)
+            if self._training.held_out is not None:
+                self._training.held_out.tokenizer.save_pretrained(folder)
+            if self._layers is not None:
+                self._layers.save(folder)
+
+        try:
+            self.recorder.checkpoint(self.step, fill, epoch=epoch, provenance=self.provenance)
+        except RunError as error:
+            self.recorder.write_failed(self.step, "A new best cannot be kept", OSError(str(error)))
+
     def state(self) -> dict[str, Any]:
         """Counters for a checkpoint; {} where nothing is recorded."""
         return {} if self.recorder is None else self.recorder.state_dict(self.step)
 
-    def end(self) -> None:
-        """Say how training ended, and close."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Say how training ended, where need be by which exception, and close."""
         if self.recorder is not None:
-            how, reason = self._outcome(self.recorder)
+            how, reason = ended_by(error, self.step) if error else self._outcome(self.recorder)
             self.recorder.end(how, step=self.step, reason=reason)
             logger.info("{} at step {}: {}", how.replace("_", " "), self.step, reason)
         self.close()
