@@ -3,8 +3,8 @@
     python examples/trl_dpo.py Qwen/Qwen3-0.6B preferences.jsonl valid.jsonl --output-dir out
     fettle verdict out/fettle
 
-A line of preferences: {"prompt": [{"role": "user", ...}], "chosen": [{"role": "assistant", ...}], "rejected": [...]}
-A line of valid: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}, an answer worth keeping.
+A line of preferences holds messages: {"prompt": [{"role": "user", ...}], "chosen": [...], "rejected": [...]}
+A line of valid is a chat: {"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}
 
 What DPO minimises is no cross-entropy of labels, so the run shows no train loss per token; the
 held-out chats tell whether the model still answers as it should.

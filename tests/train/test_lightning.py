@@ -155,7 +155,9 @@ def test_lightning_checkpoints_carry_score_and_counters(tmp_path: Path, valid: P
         saver = lightning.callbacks.ModelCheckpoint(
             dirpath=tmp_path / folder / "ckpt", filename="{step}", every_n_epochs=1, save_top_k=-1
         )
-        watch = fettle.LightningCallback(valid, eval_interval_steps=2, early_stopping_threshold=9.0)
+        watch = fettle.LightningCallback(
+            valid, eval_interval_steps=2, early_stopping_patience=0, early_stopping_threshold=9.0
+        )
         fit(tmp_path / folder, Module(), watch, more=[saver], ckpt=ckpt, max_epochs=2)
         return fettle.open_run(tmp_path / folder / "fettle")
 
