@@ -19,6 +19,13 @@ import fettle  # noqa: E402
 from fettle.errors import ModelError  # noqa: E402
 from tiny_models import tiny_model, tiny_tokenizer  # noqa: E402
 
+pytestmark = [
+    # What Lightning says of itself and of small data.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Found .* in eval mode"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists"),
+]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -72,10 +79,15 @@ def fit(
     folder: Path, module: Module, callback: Any, *, more: Any = (), ckpt: Any = None, **changes: Any
 ) -> Any:
     settings: dict[str, Any] = {
-        "max_epochs": 1, "accelerator": "cpu", "devices": 1, "logger": False,
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
         "enable_checkpointing": bool(more),
-        "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": str(folder),
-    }  # fmt: skip
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": str(folder),
+    }
     trainer = lightning.Trainer(**{**settings, **changes}, callbacks=[callback, *more])
     trainer.fit(module, loader(module), ckpt_path=ckpt, **({"weights_only": False} if ckpt else {}))
     return trainer
@@ -130,12 +142,7 @@ def test_a_nan_stops_within_the_step_and_leaves_the_weights_alone(tmp_path: Path
                 before.update({name: value.clone() for name, value in pl_module.state_dict().items()})
 
     watch = fettle.LightningCallback(valid, eval_interval_steps=2)
-    trainer = lightning.Trainer(
-        max_epochs=1, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(tmp_path),
-        callbacks=[watch, Remember()],
-    )  # fmt: skip
-    trainer.fit(module, loader(module))
+    trainer = fit(tmp_path, module, watch, more=[Remember()], enable_checkpointing=False)
     assert trainer.global_step == 3
     run = fettle.open_run(tmp_path / "fettle")
     assert run.state() == "failed"
@@ -146,28 +153,30 @@ def test_a_nan_stops_within_the_step_and_leaves_the_weights_alone(tmp_path: Path
 def test_lightning_checkpoints_carry_score_and_counters(tmp_path: Path, valid: Path) -> None:
     def trained(folder: str, ckpt: Path | None = None) -> Any:
         saver = lightning.callbacks.ModelCheckpoint(
-            dirpath=tmp_path / folder / "ckpt", filename="{step}", every_n_train_steps=2, save_top_k=-1
+            dirpath=tmp_path / folder / "ckpt", filename="{step}", every_n_epochs=1, save_top_k=-1
         )
-        watch = fettle.LightningCallback(valid, eval_interval_steps=2, early_stopping_threshold=9.0)
-        fit(tmp_path / folder, Module(), watch, more=[saver], ckpt=ckpt, max_epochs=2, max_steps=8)
+        watch = fettle.LightningCallback(
+            valid, eval_interval_steps=2, early_stopping_patience=0, early_stopping_threshold=9.0
+        )
+        fit(tmp_path / folder, Module(), watch, more=[saver], ckpt=ckpt, max_epochs=2)
         return fettle.open_run(tmp_path / folder / "fettle")
 
     whole = trained("whole")
-    stored = torch.load(tmp_path / "whole" / "ckpt" / "step=4.ckpt", weights_only=False)["fettle"]
-    [scored] = [c for c in whole.checkpoints() if c.step == 4]
-    assert (stored["step"], stored["score"]) == (4, scored.score)
-    assert stored["cross_entropy"] == whole.evals()[1].cross_entropy
+    stored = torch.load(tmp_path / "whole" / "ckpt" / "step=8.ckpt", weights_only=False)["fettle"]
+    [scored] = [c for c in whole.checkpoints() if c.step == 8]
+    assert (stored["step"], stored["score"]) == (8, scored.score)
+    assert stored["cross_entropy"] == whole.evals()[3].cross_entropy
     cut = trained("cut")
-    cut = trained("cut", tmp_path / "cut" / "ckpt" / "step=4.ckpt")
-    assert [r["step"] for r in cut.records("resume")] == [4]
-    assert cut.columns("train")["step"].tolist() == list(range(1, 9))
-    name = "ckpt/step=8.ckpt"
+    cut = trained("cut", tmp_path / "cut" / "ckpt" / "step=8.ckpt")
+    assert [r["step"] for r in cut.records("resume")] == [8]
+    assert cut.columns("train")["step"].tolist() == list(range(1, 17))
+    name = "ckpt/step=16.ckpt"
     states = [
         torch.load(tmp_path / folder / name, weights_only=False)["callbacks"]["LightningCallback"]
         for folder in ("whole", "cut")
     ]
     assert states[0] == states[1]
-    assert states[0]["early_stopping"]["evals_without_improvement"] == 3
+    assert states[0]["early_stopping"]["evals_without_improvement"] == 7
 
 
 def test_an_exception_fails_the_run(tmp_path: Path) -> None:
