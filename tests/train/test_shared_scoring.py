@@ -54,7 +54,9 @@ def work(rank: int, world: int, folder: str, fails: int | None) -> None:
 
 
 def run(folder: Path, world: int, fails: int | None = None) -> None:
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
+    tests = Path(__file__).parents[1]
+    # A child finds this module by its name, from wherever pytest was started.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(tests.parent), str(tests), *sys.path])
     torch.multiprocessing.spawn(work, (world, str(folder), fails), nprocs=world)
 
 
