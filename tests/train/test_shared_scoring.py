@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,9 +53,10 @@ def work(rank: int, world: int, folder: str, fails: int | None) -> None:
 
 
 def run(folder: Path, world: int, fails: int | None = None) -> None:
-    tests = Path(__file__).parents[1]
-    # A child finds this module by its name, from wherever pytest was started.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(tests.parent), str(tests), *sys.path])
+    # A child inherits sys.path, and finds this module by its name from wherever pytest was started.
+    root = str(Path(__file__).parents[2])
+    if root not in sys.path:
+        sys.path.append(root)
     torch.multiprocessing.spawn(work, (world, str(folder), fails), nprocs=world)
 
 
