@@ -35,30 +35,42 @@ class StepMeter:
 
     A trainer's own log of the loss is rounded, filtered of NaN and, by version, summed over
     accumulation steps. The loss and the labels that pass through the model are none of these.
+    It counts where the backward pass shows that it is what is minimised: preference training has
+    labels too, and a model that computes their loss, but makes half of them less likely.
     Numbers stay on their device until `end`, which waits for it once a step.
     """
 
     def __init__(self, model: Any) -> None:
         self._shifts = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
         self._active = False
+        self._passes = 0
         self._loss_sums: list[Tensor] = []
+        self._even: list[Tensor] = []
         self._counts: list[Tensor] = []
         self._hook = model.register_forward_hook(self._take, with_kwargs=True)
 
     def begin(self) -> None:
         """A step begins: micro-batches count from here on."""
         self._active = True
+        self._passes = 0
         self._loss_sums.clear()
+        self._even.clear()
         self._counts.clear()
 
     def end(self) -> MeasuredStep:
         """The step is over: its sums."""
         self._active = False
-        loss_sum = _total(self._loss_sums) if self._loss_sums else None
+        loss_sum = _total(self._loss_sums) if self._minimises_cross_entropy() else None
         if not self._counts:
             return MeasuredStep(loss_sum, 0, 0, 0)
         labelled, tokens, predictable = (int(count) for count in torch.stack(self._counts).sum(0).cpu())
         return MeasuredStep(loss_sum, labelled, tokens, predictable)
+
+    def _minimises_cross_entropy(self) -> bool:
+        """Whether every pass with labels was learned from, and as cross-entropy is."""
+        if not self._passes or len(self._loss_sums) != self._passes:
+            return False
+        return bool(torch.stack(self._even).all())
 
     def close(self) -> None:
         """Take the hook off the model."""
@@ -78,16 +90,23 @@ class StepMeter:
         labelled = (labels_BT != IGNORED_LABEL).sum()
         self._counts.append(torch.stack([labelled, tokens.to(labelled.device), (tokens - rows).to(labelled)]))
         loss = _loss(output)
-        if loss is not None and loss.requires_grad:
-            # The model divides by the label tokens of the whole step where it is told them.
-            divisor = kwargs.get("num_items_in_batch")
-            loss_sum = _cross_entropy(module, output, loss) * (labelled if divisor is None else divisor)
-            # Counted once something is learned from it: preference training passes labels for the
-            # probabilities of tokens, and leaves the loss over chosen and rejected answers alone.
-            loss.register_hook(partial(self._count, loss_sum))
+        if loss is None:
+            return
+        self._passes += 1
+        # The model divides by the label tokens of the whole step where it is told them.
+        divisor = kwargs.get("num_items_in_batch")
+        loss_sum = _cross_entropy(module, output, loss) * (labelled if divisor is None else divisor)
+        # TRL builds the losses of most of its trainers from these, and leaves the model's own alone.
+        logprob_BT = getattr(output, "log_probs", None)
+        learned = logprob_BT if isinstance(logprob_BT, Tensor) else loss
+        if learned.requires_grad:
+            mask_BT = getattr(output, "label_mask", None) if learned is logprob_BT else None
+            learned.register_hook(partial(self._learn, loss_sum, mask_BT))
 
-    def _count(self, loss_sum: Tensor, _: Tensor) -> None:
+    def _learn(self, loss_sum: Tensor, mask_BT: Tensor | None, gradient: Tensor) -> None:
+        """The backward pass came by: here the labels are learned, if all of them alike."""
         self._loss_sums.append(loss_sum)
+        self._even.append(_even(gradient, mask_BT))
 
     def _labels(self, kwargs: dict[str, Any]) -> Tensor | None:
         """The token to predict at each position, [B, T]; None where the pass has no such labels."""
@@ -156,6 +175,16 @@ def _loss(output: Any) -> Tensor | None:
     elif isinstance(output, tuple) and output:
         loss = cast("tuple[Any, ...]", output)[0]
     return loss if isinstance(loss, Tensor) and loss.ndim == 0 else None
+
+
+def _even(gradient: Tensor, mask_BT: Tensor | None) -> Tensor:
+    """Whether all label tokens are made more likely by the same weight. Does not wait for the device."""
+    if gradient.ndim == 0:
+        return torch.ones((), dtype=torch.bool, device=gradient.device)
+    mask_BT = torch.ones_like(gradient, dtype=torch.bool) if mask_BT is None else mask_BT
+    highest = gradient.masked_fill(~mask_BT, -torch.inf).max()
+    lowest = gradient.masked_fill(~mask_BT, torch.inf).min()
+    return (highest < 0) & (highest <= 0.999 * lowest)
 
 
 def _cross_entropy(module: Any, output: Any, loss: Tensor) -> Tensor:
