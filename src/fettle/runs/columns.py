@@ -2,51 +2,191 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
 
-class Columns:
-    """Float64 columns, one a numeric key; NaN where a record lacks the key or holds no number."""
+# Beyond it a float64 no longer tells neighbouring integers apart.
+LARGEST_EXACT = 2**53
+
+
+class Column:
+    """The numbers of one key. It ends at its last number: a key of few records costs little."""
+
+    __slots__ = ("_data", "size", "whole")
 
     def __init__(self) -> None:
+        self._data: Floats = np.empty(0)
+        self.size = 0
+        self.whole = True
+        """Whether every number was an integer."""
+
+    def put(self, row: int, values: float | Floats, count: int = 1) -> None:
+        """Write `count` values at `row`; what lies between is NaN."""
+        end = row + count
+        if end > self._data.size:
+            larger = np.full(max(end, 16, self._data.size * 3 // 2), np.nan)
+            larger[: self.size] = self._data[: self.size]
+            self._data = larger
+        self._data[row:end] = values
+        self.size = max(self.size, end)
+
+    def truncate(self, size: int) -> None:
+        """Forget rows from `size` on."""
+        self._data[size : self.size] = np.nan
+        self.size = min(size, self.size)
+
+    def view(self, rows: int) -> Floats:
+        """All rows, read-only; without a copy where there is room for them."""
+        if self._data.size >= rows:
+            view = self._data[:rows]
+        else:
+            view = np.full(rows, np.nan)
+            view[: self.size] = self._data[: self.size]
+        view.flags.writeable = False
+        return view
+
+
+class ColumnView(Mapping[str, Floats]):
+    """Columns as they are now, each built when it is asked for."""
+
+    def __init__(self, columns: Mapping[str, Column], rows: int) -> None:
+        self._columns = {key: column for key, column in columns.items() if column.size or not rows}
+        self._rows = rows
+
+    def __getitem__(self, key: str) -> Floats:
+        return self._columns[key].view(self._rows)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+class Columns:
+    """Float64 columns, one a numeric key; NaN where a record lacks the key or holds no number.
+
+    With `whole_records` what is no float64 number is kept as well, so that a record can be given back.
+    """
+
+    def __init__(self, *, whole_records: bool = False) -> None:
         self._size = 0
-        self._capacity = 0
-        self._columns: dict[str, NDArray[np.float64]] = {}
+        self._whole_records = whole_records
+        self.columns: dict[str, Column] = {}
+        self.others: dict[int, dict[str, Any]] = {}
+        """Row -> its fields that are no float64 numbers: text, lists, integers beyond 2**53."""
 
     def __len__(self) -> int:
         return self._size
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any]) -> None:
         """Add one row."""
-        if self._size == self._capacity:
-            self._grow()
+        row = self._size
         for key, value in record.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                column = self._columns.get(key)
-                if column is None:
-                    column = self._columns[key] = np.full(self._capacity, np.nan)
-                column[self._size] = value
+                column = self._column(key)
+                column.put(row, value)
+                if isinstance(value, int):
+                    self._keep_large(row, key, value)
+                else:
+                    column.whole = False
+            else:
+                self._keep(row, key, value)
         self._size += 1
+
+    def extend(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows; those of one layout are taken in together."""
+        for keys, group in groupby(records, key=tuple):
+            rows = list(group)
+            for key in keys:
+                self._extend_key(key, [record[key] for record in rows])
+            self._size += len(rows)
 
     def truncate(self, size: int) -> None:
         """Forget rows from `size` on."""
-        for column in self._columns.values():
-            column[size : self._size] = np.nan
+        for column in self.columns.values():
+            column.truncate(size)
+        for row in [row for row in self.others if row >= size]:
+            del self.others[row]
         self._size = min(size, self._size)
 
-    def view(self) -> dict[str, NDArray[np.float64]]:
-        """The columns, [rows] each, without a copy; read-only."""
-        views = {key: column[: self._size] for key, column in self._columns.items()}
-        for view in views.values():
-            view.flags.writeable = False
-        return views
+    def selected(self, keep: NDArray[np.bool_]) -> Columns:
+        """The rows of a mask, [rows], as columns of their own."""
+        chosen = Columns(whole_records=self._whole_records)
+        chosen._size = int(keep.sum())
+        place = np.cumsum(keep) - 1
+        for key, column in self.columns.items():
+            chosen.columns[key] = kept = Column()
+            kept.whole = column.whole
+            kept.put(0, column.view(self._size)[keep], chosen._size)
+        chosen.others = {int(place[row]): fields for row, fields in self.others.items() if keep[row]}
+        return chosen
 
-    def _grow(self) -> None:
-        self._capacity = max(1024, 2 * self._capacity)
-        for key, column in self._columns.items():
-            larger = np.full(self._capacity, np.nan)
-            larger[: self._size] = column[: self._size]
-            self._columns[key] = larger
+    def view(self) -> ColumnView:
+        """The columns, [rows] each; read-only."""
+        return ColumnView(self.columns, self._size)
+
+    def records(self, start: int = 0) -> list[dict[str, Any]]:
+        """Rows from `start` on as records; None where a row has no number."""
+        lists: dict[str, list[Any]] = {}
+        for key, column in self.columns.items():
+            values = column.view(self._size)[start:]
+            known = np.isfinite(values)
+            plain: list[Any] = values.tolist()
+            if column.whole:
+                plain = [int(v) if there else None for v, there in zip(plain, known.tolist(), strict=True)]
+            elif not known.all():
+                plain = [v if there else None for v, there in zip(plain, known.tolist(), strict=True)]
+            lists[key] = plain
+        count = max(0, self._size - start)
+        rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+        rows = rows or [{} for _ in range(count)]
+        for row, fields in self.others.items():
+            if row >= start:
+                rows[row - start].update(fields)
+        return rows
+
+    def _column(self, key: str) -> Column:
+        column = self.columns.get(key)
+        if column is None:
+            column = self.columns[key] = Column()
+        return column
+
+    def _extend_key(self, key: str, values: list[Any]) -> None:
+        kinds = set(map(type, values))
+        if kinds == {str} or kinds == {type(None)}:
+            for row, value in enumerate(values, self._size):
+                self._keep(row, key, value)
+            return
+        column = self._column(key)
+        if kinds <= {int, float, type(None)}:
+            column.whole = column.whole and float not in kinds
+            column.put(self._size, np.array(values, dtype=np.float64), len(values))
+            if int in kinds:
+                for row, value in enumerate(values, self._size):
+                    self._keep_large(row, key, value)
+            return
+        for row, value in enumerate(values, self._size):
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                column.put(row, value)
+                column.whole = column.whole and isinstance(value, int)
+                self._keep_large(row, key, value)
+            else:
+                self._keep(row, key, value)
+
+    def _keep(self, row: int, key: str, value: Any) -> None:
+        if self._whole_records and value is not None and key != "type":
+            self.others.setdefault(row, {})[key] = value
+
+    def _keep_large(self, row: int, key: str, value: Any) -> None:
+        if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+            self._keep(row, key, value)

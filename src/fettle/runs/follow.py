@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 from fettle.runs.json_object import parse_object
 
 READ_BYTES = 1 << 22
 # No record of a training log is this long; a file without line ends must not fill the memory.
 LONGEST_LINE_BYTES = 1 << 26
+HEAD_BYTES = 128
 
 
 class LogFollower:
@@ -30,22 +34,37 @@ class LogFollower:
         self._offset = 0
         self._rest = b""
         self._overlong = False
+        self._head = b""
+
+    @property
+    def segment(self) -> str:
+        """Names what was read so far: another one once the file was replaced, also in another process.
+
+        A log begins with the time it was begun at, so that its first bytes tell it from others.
+        """
+        return f"{xxhash.xxh3_64_hexdigest(self._head)[:12]}.{self.generation}"
 
     @property
     def torn(self) -> bool:
         """Whether the file ends within a line: one that is being written, or was cut off."""
         return bool(self._rest.strip()) or self._overlong
 
-    def poll(self) -> list[dict[str, Any]]:
-        """Records that are complete by now and were not returned before; [] while there is no file."""
+    def poll(self, most_bytes: float = inf) -> list[dict[str, Any]]:
+        """Records that are complete by now and were not returned before; [] while there is no file.
+
+        With `most_bytes` it may return fewer of a long file: [] says that all were given.
+        """
         try:
             with self.path.open("rb") as stream:
                 self._notice_replacement(stream)
                 records: list[dict[str, Any]] = []
+                stop = self._offset + most_bytes
                 stream.seek(self._offset)
                 while block := stream.read(READ_BYTES):
                     self._offset += len(block)
                     records += [r for line in self._lines(block) if (r := self._parse(line)) is not None]
+                    if records and self._offset >= stop:
+                        return records
                 return [*records, *self._unended()]
         except FileNotFoundError:
             return []
@@ -75,8 +94,10 @@ class LogFollower:
         status = os.fstat(stream.fileno())
         if self._inode is not None and (status.st_ino != self._inode or status.st_size < self._offset):
             self.generation += 1
-            self._offset, self._rest, self._overlong = 0, b"", False
+            self._offset, self._rest, self._overlong, self._head = 0, b"", False, b""
         self._inode = status.st_ino
+        if not self._head and status.st_size >= HEAD_BYTES:
+            self._head = stream.read(HEAD_BYTES)
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         if not line.strip():

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+import xxhash
+
 from fettle.errors import RunError
 from fettle.runs.checkpoints import PINNED, folder_size, list_checkpoints
 from fettle.runs.column_names import FLAG
@@ -37,6 +39,12 @@ class HuggingFaceRun:
         self._read: tuple[Path, int] | None = None
         self._state: dict[str, Any] = {}
         self._problems: list[str] = []
+
+    @property
+    def segment(self) -> str:
+        """The state that was read: each one holds all records."""
+        file, time = self._read or (self.path, 0)
+        return f"{xxhash.xxh3_64_hexdigest(str(file).encode())[:8]}.{time:x}"
 
     def poll(self) -> list[dict[str, Any]]:
         """All records, once for every new state. Raises RunError where no state can be read."""

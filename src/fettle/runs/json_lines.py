@@ -22,6 +22,9 @@ NUMBERS = {"train": ("loss", "train_loss"), "val": ("val_loss",)}
 TINKER_TRAIN = {"train_loss": "loss", "train_loss_total": "loss_sum"}
 TINKER_EVAL = {"val_loss": "cross_entropy", "val_batches": "batches"}
 
+# The rows of a block are held at once: of a long log all together would fill the memory.
+POLLED_BYTES = 1 << 22
+
 
 class JsonLinesLog:
     """A growing file of JSON lines, each line none, one or more records of fettle."""
@@ -38,10 +41,14 @@ class JsonLinesLog:
     def generation(self) -> int:
         return self._follower.generation
 
+    @property
+    def segment(self) -> str:
+        return self._follower.segment
+
     def poll(self) -> list[dict[str, Any]]:
-        """What was appended since. Raises RunError where the file cannot be read."""
+        """Some of what was appended since, [] once all was given. Raises RunError where it cannot be read."""
         try:
-            rows = self._follower.poll()
+            rows = self._follower.poll(POLLED_BYTES)
         except OSError as error:
             raise RunError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         return [record for row in rows for record in self._translated(row)]

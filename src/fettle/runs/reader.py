@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,12 +66,35 @@ class RunReader:
 
     def refresh(self) -> None:
         """Take in what is new; nothing is read twice, unless the file was replaced."""
-        records = self._source.poll()
-        if self._source.generation != self._generation:
-            self._generation = self._source.generation
-            self._table = EventTable()
-        for record in records:
-            self._table.add(record)
+        while True:
+            records = self._source.poll()
+            if self._source.generation != self._generation:
+                self._generation = self._source.generation
+                self._table = EventTable()
+            if not records:
+                return
+            self._table.extend(records)
+
+    @property
+    def segment(self) -> str:
+        """The stretch of the log that the rows are of: another one once rows were superseded or replaced.
+
+        Within one, rows are only added. It is the same in another process that reads the same files.
+        """
+        return f"{self._source.segment}-{self._table.rewinds}"
+
+    @property
+    def position(self) -> int:
+        """Records of the log taken in so far."""
+        return self._table.taken
+
+    def order(self, type: str) -> NDArray[np.float64]:
+        """The position of each row of one type, [rows]."""
+        return self._table.order(type)
+
+    def counts(self) -> dict[str, int]:
+        """Rows of each record type."""
+        return self._table.counts()
 
     @property
     def problems(self) -> list[str]:
@@ -79,13 +103,13 @@ class RunReader:
             return []  # A run that has not begun.
         return self._source.problems()
 
-    def columns(self, type: str) -> dict[str, NDArray[np.float64]]:
+    def columns(self, type: str) -> Mapping[str, NDArray[np.float64]]:
         """Numeric columns of one record type, [rows] each; NaN where a row has no number."""
         return self._table.columns(type)
 
-    def records(self, type: str) -> list[dict[str, Any]]:
-        """Records of one type with all their keys, superseded ones left out."""
-        return self._table.records(type)
+    def records(self, type: str, last: int | None = None) -> list[dict[str, Any]]:
+        """Records of one type with all their keys, superseded ones left out; the `last` of them if asked."""
+        return self._table.records(type, last)
 
     def predictions(self) -> list[dict[str, Any]]:
         """Answers to the fixed prompts over time, one row a step and prompt, superseded ones left out."""

@@ -21,8 +21,16 @@ class Source(Protocol):
         """Grows when the records given so far no longer count, and all are given again."""
         ...
 
+    @property
+    def segment(self) -> str:
+        """Names what the records so far were read from, for other processes too; it changes with generation."""
+        ...
+
     def poll(self) -> list[dict[str, Any]]:
-        """Records that are new since the last call, under fettle's names (see docs/run-folder.md)."""
+        """Records that are new since the last call, under fettle's names (see docs/run-folder.md).
+
+        Not all of them at once, where there are many: [] says that all were given.
+        """
         ...
 
     def checkpoints(self, cross_entropy: Mapping[int, float | None]) -> list[Checkpoint]:

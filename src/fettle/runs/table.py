@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,57 +16,114 @@ class EventTable:
     """Records by type. A `resume` at step S drops every earlier row of a later step.
 
     A second row of the same type and step replaces the first, wherever steps are unique
-    (training steps, fixed evals and checkpoints).
+    (training steps, fixed evals and checkpoints). Training steps are kept as numbers only, a twentieth of
+    the memory: a record of them is put together when it is asked for.
     """
 
     UNIQUE = frozenset({"train", "fixed_eval", "checkpoint"})
+    AS_NUMBERS = frozenset({"train"})
 
     def __init__(self) -> None:
+        self.taken = 0
+        """Records taken in, those that were superseded since too."""
+        self.rewinds = 0
+        """How often earlier rows were dropped."""
         self._records: dict[str, list[dict[str, Any]]] = {}
         self._columns: dict[str, Columns] = {}
+        self._order: dict[str, Columns] = {}
 
     def add(self, record: dict[str, Any]) -> None:
         """Take in the next record of the log."""
-        type = str(record.get("type", ""))
+        type = _type(record)
         step = record.get("step")
         if type == "resume" and isinstance(step, (int, float)):
             self._supersede(step)
         if type in self.UNIQUE and isinstance(step, (int, float)):
             self._drop_from(type, step, inclusive=True)
-        self._records.setdefault(type, []).append(record)
-        self._columns.setdefault(type, Columns()).append(record)
+        self._append(type, [record])
 
-    def records(self, type: str) -> list[dict[str, Any]]:
-        """Rows of one type, in order."""
-        return list(self._records.get(type, ()))
+    def extend(self, records: Iterable[dict[str, Any]]) -> None:
+        """Take in the next records of the log."""
+        for type, group in groupby(records, key=_type):
+            rows = list(group)
+            if type in self.UNIQUE and self._go_on(type, rows):
+                self._append(type, rows)
+            else:
+                for row in rows:
+                    self.add(row)
 
-    def columns(self, type: str) -> dict[str, NDArray[np.float64]]:
+    def counts(self) -> dict[str, int]:
+        """Rows of each type."""
+        return {type: len(columns) for type, columns in self._columns.items()}
+
+    def records(self, type: str, last: int | None = None) -> list[dict[str, Any]]:
+        """Rows of one type, in order; with `last` only that many from the end."""
+        if type not in self.AS_NUMBERS:
+            rows = self._records.get(type, [])
+            return rows[max(0, len(rows) - last) :] if last is not None else list(rows)
+        columns = self._columns.get(type)
+        if columns is None:
+            return []
+        start = max(0, len(columns) - last) if last is not None else 0
+        return [{"type": type, **row} for row in columns.records(start)]
+
+    def columns(self, type: str) -> Mapping[str, NDArray[np.float64]]:
         """Numeric columns of one type, [rows] each."""
         return self._columns[type].view() if type in self._columns else {}
 
+    def order(self, type: str) -> NDArray[np.float64]:
+        """The place of each row in the log, counted in records from 0, [rows]."""
+        return self._order[type].view()["place"] if type in self._order else np.empty(0)
+
+    def _append(self, type: str, rows: list[dict[str, Any]]) -> None:
+        if type not in self._columns:
+            self._columns[type] = Columns(whole_records=type in self.AS_NUMBERS)
+            self._order[type] = Columns()
+        self._columns[type].extend(rows)
+        self._order[type].extend([{"place": self.taken + i} for i in range(len(rows))])
+        self.taken += len(rows)
+        if type not in self.AS_NUMBERS:
+            self._records.setdefault(type, []).extend(rows)
+
+    def _go_on(self, type: str, rows: list[dict[str, Any]]) -> bool:
+        """Whether steps only grow, so that no row replaces another."""
+        before = self._last_step(type)
+        for row in rows:
+            step = row.get("step")
+            if not isinstance(step, (int, float)) or (before is not None and step <= before):
+                return False
+            before = step
+        return True
+
+    def _last_step(self, type: str) -> float | None:
+        steps = self.columns(type).get("step")
+        return float(steps[-1]) if steps is not None and steps.size else None
+
     def _supersede(self, step: float) -> None:
-        for type in list(self._records):
+        for type in list(self._columns):
             if type not in {"start", "resume"}:
                 self._drop_from(type, step, inclusive=False)
 
     def _drop_from(self, type: str, step: float, *, inclusive: bool) -> None:
-        rows = self._records.get(type, [])
-        if type in self.UNIQUE and rows and _before(rows[-1], step, inclusive=inclusive):
-            return  # Steps grow: nothing later can be there.
-        keep = [row for row in rows if _before(row, step, inclusive=inclusive)]
-        if len(keep) == len(rows):
+        steps = self.columns(type).get("step")
+        if steps is None or steps.size == 0:
             return
-        if keep == rows[: len(keep)]:
-            self._columns[type].truncate(len(keep))
-        else:
-            columns = self._columns[type] = Columns()
-            for row in keep:
-                columns.append(row)
-        self._records[type] = keep
+        last = steps[-1]
+        if type in self.UNIQUE and (last < step if inclusive else last <= step):
+            return  # Steps grow: nothing later can be there.
+        keep = ~(steps >= step if inclusive else steps > step)  # A row without a step stays.
+        size = int(keep.sum())
+        if size == steps.size:
+            return
+        self.rewinds += 1
+        for table in (self._columns, self._order):
+            if keep[:size].all():
+                table[type].truncate(size)
+            else:
+                table[type] = table[type].selected(keep)
+        if type not in self.AS_NUMBERS:
+            self._records[type] = [r for r, kept in zip(self._records[type], keep, strict=True) if kept]
 
 
-def _before(row: dict[str, Any], step: float, *, inclusive: bool) -> bool:
-    at = row.get("step")
-    if not isinstance(at, (int, float)):
-        return True
-    return at < step if inclusive else at <= step
+def _type(record: Mapping[str, Any]) -> str:
+    return str(record.get("type", ""))

@@ -7,6 +7,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from fettle.errors import RunError
 from fettle.runs.column_names import FLAG, KNOWN, ColumnNames
 from fettle.runs.records import Checkpoint, State
@@ -35,6 +37,11 @@ class TensorBoardRun:
         self.generation = 0
         self._followers: dict[Path, RecordFollower] = {}
         self._forget()
+
+    @property
+    def segment(self) -> str:
+        names = "\n".join(sorted(str(file) for file in self._followers))
+        return f"{xxhash.xxh3_64_hexdigest(names.encode())[:12]}.{self.generation}"
 
     def poll(self) -> list[dict[str, Any]]:
         """Records of the steps that are new or changed. Raises RunError where no file can be read."""
