@@ -20,6 +20,7 @@ ROOMS = [
     "train",
     "report",
     "api",
+    "server",
     "demo",
     "cli",
 ]
@@ -69,7 +70,9 @@ def loaded_by(arguments: list[str]) -> set[str]:
     return set(done.stdout.rsplit("MODULES", 1)[1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["verdict", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["verdict", "--help"], ["serve", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     heavy = {
         "torch",
@@ -88,7 +91,8 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_the_core_needs_no_torch() -> None:
     program = (
         "import sys, fettle, fettle.config, fettle.runs, fettle.data, fettle.metrics, fettle.decide\n"
-        "import fettle.report, fettle.api\nassert not {'torch', 'transformers'} & set(sys.modules)"
+        "import fettle.report, fettle.api, fettle.server.app\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Fine-tune from one YAML file; the same command goes on after a stop.",
     "verdict": "Stop or go on, which checkpoint, and why.",
     "checkpoints": "Rank the checkpoints of a run, with what their scores are made of.",
+    "serve": "Open a folder of runs in the browser: curves, evals, checkpoints and the verdict, live.",
     "plot": "Draw the training curves as a PNG.",
     "demo": "Build a small model, fine-tune it past its best step, and judge the run.",
 }

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+FLAG = "_nonfinite"
+NONFINITE = {"nan": 1.0, "inf": 2.0, "-inf": 3.0}
+"""What `<key>_nonfinite` says, as numbers (see `fettle.metrics.buckets`)."""
+_NAMES = {code: name for name, code in NONFINITE.items()}
 # Beyond it a float64 no longer tells neighbouring integers apart.
 LARGEST_EXACT = 2**53
 
@@ -25,6 +29,11 @@ class Column:
         self.size = 0
         self.whole = True
         """Whether every number was an integer."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        return self._data.nbytes
 
     def put(self, row: int, values: float | Floats, count: int = 1) -> None:
         """Write `count` values at `row`; what lies between is NaN."""
@@ -82,11 +91,18 @@ class Columns:
         self._size = 0
         self._whole_records = whole_records
         self.columns: dict[str, Column] = {}
+        self.flags: dict[str, Column] = {}
+        """Of a key, which rows were logged as NaN (1), inf (2) or -inf (3)."""
         self.others: dict[int, dict[str, Any]] = {}
         """Row -> its fields that are no float64 numbers: text, lists, integers beyond 2**53."""
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return sum(column.nbytes for column in (*self.columns.values(), *self.flags.values()))
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one row."""
@@ -113,7 +129,7 @@ class Columns:
 
     def truncate(self, size: int) -> None:
         """Forget rows from `size` on."""
-        for column in self.columns.values():
+        for column in (*self.columns.values(), *self.flags.values()):
             column.truncate(size)
         for row in [row for row in self.others if row >= size]:
             del self.others[row]
@@ -124,10 +140,11 @@ class Columns:
         chosen = Columns(whole_records=self._whole_records)
         chosen._size = int(keep.sum())
         place = np.cumsum(keep) - 1
-        for key, column in self.columns.items():
-            chosen.columns[key] = kept = Column()
-            kept.whole = column.whole
-            kept.put(0, column.view(self._size)[keep], chosen._size)
+        for ours, theirs in ((self.columns, chosen.columns), (self.flags, chosen.flags)):
+            for key, column in ours.items():
+                theirs[key] = kept = Column()
+                kept.whole = column.whole
+                kept.put(0, column.view(self._size)[keep], chosen._size)
         chosen.others = {int(place[row]): fields for row, fields in self.others.items() if keep[row]}
         return chosen
 
@@ -150,10 +167,18 @@ class Columns:
         count = max(0, self._size - start)
         rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         rows = rows or [{} for _ in range(count)]
+        for key, column in self.flags.items():
+            codes = column.view(self._size)[start:]
+            for row in np.flatnonzero(np.isfinite(codes)).tolist():
+                rows[row][key + FLAG] = _NAMES[float(codes[row])]
         for row, fields in self.others.items():
             if row >= start:
                 rows[row - start].update(fields)
         return rows
+
+    def nonfinite(self, key: str) -> Floats | None:
+        """Codes of the rows that were logged as NaN or infinite, [rows], NaN elsewhere; None without any."""
+        return self.flags[key].view(self._size) if key in self.flags else None
 
     def _column(self, key: str) -> Column:
         column = self.columns.get(key)
@@ -184,7 +209,9 @@ class Columns:
                 self._keep(row, key, value)
 
     def _keep(self, row: int, key: str, value: Any) -> None:
-        if self._whole_records and value is not None and key != "type":
+        if isinstance(value, str) and key.endswith(FLAG) and value in NONFINITE:
+            self.flags.setdefault(key.removesuffix(FLAG), Column()).put(row, NONFINITE[value])
+        elif self._whole_records and value is not None and key != "type":
             self.others.setdefault(row, {})[key] = value
 
     def _keep_large(self, row: int, key: str, value: Any) -> None:

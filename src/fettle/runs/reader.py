@@ -12,11 +12,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO, NAME, PINNED, folder_size, list_checkpoints
 from fettle.runs.folder import CONFIG, METADATA, RunFolder, is_locked, read_json
 from fettle.runs.foreign import find_source
 from fettle.runs.json_lines import RunLog
 from fettle.runs.layers import layer_activity
+from fettle.runs.numbers import integer, number
 from fettle.runs.predictions import PredictionReader
 from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 from fettle.runs.samples import load_samples
@@ -35,6 +37,15 @@ EVAL_FIELDS = (
     "expected_calibration_error",
     "entropy",
 )
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
 
 
 class RunReader:
@@ -88,9 +99,43 @@ class RunReader:
         """Records of the log taken in so far."""
         return self._table.taken
 
+    def nonfinite(self, type: str, key: str) -> NDArray[np.float64] | None:
+        """Of one column, which rows were logged as NaN (1), inf (2) or -inf (3), [rows]; None without any."""
+        return self._table.nonfinite(type, key)
+
     def order(self, type: str) -> NDArray[np.float64]:
         """The position of each row of one type, [rows]."""
         return self._table.order(type)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that its columns take."""
+        return self._table.nbytes
+
+    @property
+    def log_path(self) -> Path | None:
+        """Its text log; None where the tool that wrote it keeps none in its folder."""
+        return self._folder.log_path if self._folder else None
+
+    @property
+    def config_path(self) -> Path | None:
+        """Its configuration; None where the tool that wrote it keeps none."""
+        return self._folder.config_path if self._folder else None
+
+    def checkpoint_stamp(self) -> tuple[tuple[str | int, ...], ...]:
+        """Names, times and sizes of what checkpoints are read from: equal as long as none changed."""
+        saved = self._folder.checkpoints_path if self._folder else self.path
+        told = (self.segment, len(self.records("checkpoint")), len(self.records("fixed_eval")))
+        found = [_stamp(path) for _, path in list_checkpoints(saved)] if saved.is_dir() else []
+        return (told, *found)
+
+    def changed_at(self) -> float | None:
+        """When its log was last written, in Unix seconds."""
+        log = self._folder.metrics_path if self._folder else self._source.path
+        try:
+            return log.stat().st_mtime
+        except OSError:
+            return None
 
     def counts(self) -> dict[str, int]:
         """Rows of each record type."""
@@ -121,16 +166,16 @@ class RunReader:
         return sorted(evals, key=lambda e: e.step)
 
     def _eval(self, record: dict[str, Any], *, per_sample: bool) -> FixedEval:
-        step = _integer(record.get("step")) or 0
-        known = {name: _number(record.get(name)) for name in EVAL_FIELDS}
+        step = integer(record.get("step")) or 0
+        known = {name: number(record.get(name)) for name in EVAL_FIELDS}
         named = {"type", "timestamp", "step", "epoch", "samples", "tokens", *EVAL_FIELDS}
         folder = self._folder
         return FixedEval(
             step=step,
-            epoch=_number(record.get("epoch")),
+            epoch=number(record.get("epoch")),
             **known,
-            samples=_integer(record.get("samples")),
-            tokens=_integer(record.get("tokens")),
+            samples=integer(record.get("samples")),
+            tokens=integer(record.get("tokens")),
             per_sample=load_samples(folder.fixed_eval_path, step) if folder and per_sample else None,
             extra={key: value for key, value in record.items() if key not in named},
         )
@@ -159,13 +204,17 @@ class RunReader:
 
     def _logged_checkpoints(self) -> list[Checkpoint]:
         records = self._table.records("checkpoint")
-        return [_from_record(record, None) for record in records if _integer(record.get("step")) is not None]
+        return [_from_record(record, None) for record in records if integer(record.get("step")) is not None]
 
     def config(self) -> dict[str, Any] | None:
-        """config.yaml as it stands; None where there is none."""
+        """config.yaml as it stands; None where there is none. Raises RunError where it is damaged."""
         if self._folder is None or not self._folder.config_path.is_file():
             return None
-        value: Any = yaml.safe_load(self._folder.config_path.read_text(encoding="utf-8"))
+        path = self._folder.config_path
+        try:
+            value: Any = yaml.load(path.read_bytes(), Loader=PlainLoader)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            raise RunError(f"{path}: is no YAML that can be read ({_first_line(error)})") from error
         return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
     def metadata(self) -> dict[str, Any] | None:
@@ -209,26 +258,28 @@ def _from_record(record: dict[str, Any], path: Path | None) -> Checkpoint:
     return Checkpoint(
         step=int(record["step"]),
         path=path,
-        epoch=_number(record.get("epoch")),
-        score=_number(record.get("score")),
+        epoch=number(record.get("epoch")),
+        score=number(record.get("score")),
         components=record.get("components") or {},
         inputs=record.get("inputs") or {},
         score_version=record.get("score_version"),
-        train_loss=_number(record.get("train_loss")),
-        cross_entropy=_number(record.get("cross_entropy")),
-        exact_match=_number(record.get("exact_match")),
-        size_bytes=_integer(record.get("size_bytes")),
+        train_loss=number(record.get("train_loss")),
+        cross_entropy=number(record.get("cross_entropy")),
+        exact_match=number(record.get("exact_match")),
+        size_bytes=integer(record.get("size_bytes")),
         created_at=record.get("created_at"),
         extra={key: value for key, value in record.items() if key not in known},
     )
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if np.isfinite(value) else None
+def _stamp(checkpoint: Path) -> tuple[str | int, ...]:
+    try:
+        folder, info = checkpoint.stat(), checkpoint / INFO
+        told = info.stat() if info.exists() else folder
+    except FileNotFoundError:  # Removed just now.
+        return (checkpoint.name,)
+    return (checkpoint.name, folder.st_mtime_ns, told.st_mtime_ns, told.st_size)
 
 
-def _integer(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fettle.runs.records import Checkpoint, State
@@ -15,6 +16,7 @@ class Source(Protocol):
     """One run of any tool, read as records of fettle. It never writes, and never raises on a torn end."""
 
     kind: Kind
+    path: Path
 
     @property
     def generation(self) -> int:
@@ -23,7 +25,7 @@ class Source(Protocol):
 
     @property
     def segment(self) -> str:
-        """Names what the records so far were read from, for other processes too; it changes with generation."""
+        """Names what was read so far, the same in other processes; it changes with `generation`."""
         ...
 
     def poll(self) -> list[dict[str, Any]]:

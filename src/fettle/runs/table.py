@@ -32,6 +32,11 @@ class EventTable:
         self._columns: dict[str, Columns] = {}
         self._order: dict[str, Columns] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns."""
+        return sum(columns.nbytes for columns in (*self._columns.values(), *self._order.values()))
+
     def add(self, record: dict[str, Any]) -> None:
         """Take in the next record of the log."""
         type = _type(record)
@@ -70,6 +75,10 @@ class EventTable:
     def columns(self, type: str) -> Mapping[str, NDArray[np.float64]]:
         """Numeric columns of one type, [rows] each."""
         return self._columns[type].view() if type in self._columns else {}
+
+    def nonfinite(self, type: str, key: str) -> NDArray[np.float64] | None:
+        """Of one column, which rows were logged as NaN (1), inf (2) or -inf (3), [rows]; None without any."""
+        return self._columns[type].nonfinite(key) if type in self._columns else None
 
     def order(self, type: str) -> NDArray[np.float64]:
         """The place of each row in the log, counted in records from 0, [rows]."""

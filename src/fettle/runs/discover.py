@@ -1,0 +1,135 @@
+"""Finding the runs below a folder, of every tool that can be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fettle.runs.checkpoints import NAME
+from fettle.runs.folder import CONFIG, METADATA, METRICS, STATUS
+from fettle.runs.huggingface import STATE
+from fettle.runs.llama_factory import TRAINER_LOG
+from fettle.runs.reader import CALLBACK_FOLDER
+
+DEEPEST = 5
+MOST_FOLDERS = 50_000
+"""Where fettle is pointed at a home folder by mistake it must still answer."""
+LEFT_OUT = frozenset({"node_modules", "__pycache__", "site-packages", "wandb"})
+LOGS = frozenset({METRICS, TRAINER_LOG, STATE})
+
+
+@dataclass(slots=True)
+class _Folder:
+    """What one folder held when it was last looked at."""
+
+    changed: int
+    is_run: bool
+    children: list[str] = field(default_factory=list[str])
+
+
+class RunFinder:
+    """Finds runs again and again; a folder that did not change since is not listed again.
+
+    A run lies in no other run. Links are followed as long as they stay below the root.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.realpath(root))
+        self._seen: dict[str, _Folder] = {}
+
+    def find(self) -> list[Path]:
+        """Folders of runs below the root, or the root itself, by path."""
+        before, self._seen = self._seen, {}
+        return sorted(Path(path) for path in self._walk(str(self.root), 0, before))
+
+    def _walk(self, path: str, depth: int, before: dict[str, _Folder]) -> Iterator[str]:
+        if path in self._seen or len(self._seen) >= MOST_FOLDERS:
+            return
+        folder = self._look(path, before.get(path))
+        if folder is None:
+            return
+        self._seen[path] = folder
+        if folder.is_run:
+            yield path
+        elif depth < DEEPEST:
+            for name in folder.children:
+                yield from self._walk(os.path.join(path, name), depth + 1, before)  # noqa: PTH118 - Path is slower here
+
+    def _look(self, path: str, before: _Folder | None) -> _Folder | None:
+        try:
+            changed = os.stat(path).st_mtime_ns  # noqa: PTH116
+            if before is not None and before.changed == changed:
+                return before
+            with os.scandir(path) as entries:
+                return self._listed(path, changed, list(entries))
+        except OSError:
+            return None  # Removed just now, or not ours to read.
+
+    def _listed(self, path: str, changed: int, entries: list[os.DirEntry[str]]) -> _Folder:
+        names = {entry.name for entry in entries}
+        folders = [e for e in entries if e.name[0] != "." and e.name not in LEFT_OUT and self._is_inside(e)]
+        is_run = (
+            (METADATA in names and CONFIG in names)
+            or bool(names & LOGS)
+            or any("tfevents" in name for name in names)
+            or any(NAME.match(e.name) and Path(path, e.name, STATE).is_file() for e in folders)
+            or any(e.name == CALLBACK_FOLDER and _is_callback_run(Path(path, e.name)) for e in folders)
+        )
+        return _Folder(changed, is_run, [] if is_run else sorted(e.name for e in folders))
+
+    def _is_inside(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is a folder below the root, also after its link is followed."""
+        try:
+            if not entry.is_dir():
+                return False
+        except OSError:
+            return False
+        return not entry.is_symlink() or is_inside(Path(entry.path), self.root)
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path leads to something at or below `root`, which is free of links."""
+    real = Path(os.path.realpath(path))
+    return real == root or root in real.parents
+
+
+def links_out_of(run: Path, root: Path, *, deep: bool = False) -> list[Path]:
+    """Links in a run folder that lead out of `root`: nothing is to be read through them.
+
+    Without `deep` only the entries of the folder itself and of those right below it.
+    """
+    found: list[Path] = []
+    for folder, names, files in os.walk(run):
+        entries = [Path(folder, name) for name in (*names, *files)]
+        found += [path for path in entries if path.is_symlink() and not is_inside(path, root)]
+        if not deep and Path(folder) != run:
+            names.clear()
+    return found
+
+
+def run_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of the files that say how a run stands: equal as long as nothing changed."""
+    if (path / METADATA).is_file():
+        return tuple(_stamp(path / name) for name in (STATUS, METADATA))
+    inner = path / CALLBACK_FOLDER
+    if _is_callback_run(inner):
+        return tuple(_stamp(inner / name) for name in (STATUS, METADATA))
+    try:
+        names = sorted(n for n in os.listdir(path) if n in LOGS or "tfevents" in n or NAME.match(n))  # noqa: PTH208
+    except OSError:
+        names = []
+    return tuple(_stamp(path / name) for name in names)
+
+
+def _is_callback_run(path: Path) -> bool:
+    return (path / METADATA).is_file() and (path / CONFIG).is_file()
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (path.name, 0, -1)
+    return (path.name, status.st_mtime_ns, status.st_size)

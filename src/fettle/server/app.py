@@ -1,0 +1,70 @@
+"""The application: routes, what every answer carries, and how errors are told."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+import fettle
+from fettle.errors import FettleError
+from fettle.server import checkpoint_routes, export_routes, log_routes, run_routes, series_routes
+from fettle.server.access import Access
+from fettle.server.answer import Json, text
+from fettle.server.context import Context
+from fettle.server.open_run import BusyError
+from fettle.server.page import add_page
+from fettle.server.settings import Settings
+from fettle.server.shapes import Problem
+
+REFUSALS = {
+    404: "There is no such run.",
+    422: "The request, or a file of the run, cannot be used.",
+    503: "Busy.",
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server over one folder of runs."""
+    app = FastAPI(
+        title="fettle",
+        version=fettle.__version__,
+        summary="Runs below one folder: how they stand, their numbers, and the verdict.",
+        openapi_url="/api/openapi.json",
+        # The interactive pages load scripts from elsewhere; docs/api.md is made from the same document.
+        docs_url=None,
+        redoc_url=None,
+        responses={code: {"model": Problem, "description": why} for code, why in REFUSALS.items()},
+    )
+    app.state.context = Context.of(settings)
+    for routes in (run_routes, series_routes, checkpoint_routes, log_routes, export_routes):
+        app.include_router(routes.router)
+    add_page(app)
+    _tell_errors(app)
+    app.add_middleware(Access, settings=settings)
+    return app
+
+
+def _tell_errors(app: FastAPI) -> None:
+    """Every refusal is `{"detail": "one line"}`."""
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
+        told = cast("HTTPException", error)
+        return Json({"detail": str(told.detail)}, told.status_code, headers=dict(told.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
+        first = cast("RequestValidationError", error).errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return Json({"detail": text(f"{where}: {first['msg']}")}, 422)
+
+    @app.exception_handler(FettleError)
+    async def unreadable(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
+        return Json({"detail": text(str(error)).replace("\n", " ")}, 422)
+
+    @app.exception_handler(BusyError)
+    async def busy(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
+        return Json({"detail": "the run is still being read; ask again"}, 503, headers={"Retry-After": "5"})

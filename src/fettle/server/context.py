@@ -1,0 +1,76 @@
+"""What every route needs: the runs, and the one that a request names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, HTTPException, Path, Request
+
+from fettle.server.counters import Counters
+from fettle.server.listing import ListedRun, RunListing
+from fettle.server.open_run import OpenRun, OpenRuns
+from fettle.server.settings import Settings
+
+if TYPE_CHECKING:
+    from fettle.api import Run
+
+
+@dataclass(slots=True)
+class Context:
+    """One server's state. All of it can be built again from the folder."""
+
+    settings: Settings
+    listing: RunListing
+    runs: OpenRuns
+    counters: Counters
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Context:
+        """That of a server which was just started."""
+        counters = Counters()
+        listing = RunListing(settings.root, counters)
+        return cls(settings, listing, OpenRuns(listing.root, counters), counters)
+
+
+@dataclass(slots=True)
+class Named:
+    """The run that a request names."""
+
+    listed: ListedRun
+    open: OpenRun
+
+    @contextmanager
+    def reading(self) -> Generator[Run]:
+        """The run as of now."""
+        with self.open.reading() as run:
+            yield run
+
+
+def context(request: Request) -> Context:
+    """The server's state."""
+    return cast("Context", request.app.state.context)
+
+
+Server = Annotated[Context, Depends(context)]
+
+
+def listed_run(server: Context, id: str) -> ListedRun:
+    """The run of an id. Raises HTTPException (404) where there is none."""
+    listed = server.listing.find(id)
+    if listed is None:
+        raise HTTPException(404, "there is no such run; GET /api/runs lists them")
+    return listed
+
+
+def named(server: Server, id: Annotated[str, Path(description="Id of a run")]) -> Named:
+    """The run of the address."""
+    listed = listed_run(server, id)
+    return Named(listed, server.runs.get(listed.path))
+
+
+NamedRun = Annotated[Named, Depends(named)]

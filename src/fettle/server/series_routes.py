@@ -1,0 +1,120 @@
+"""Numbers of a run: columns from a cursor on, curves as buckets, fixed evals."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import Response
+from numpy.typing import NDArray
+
+from fettle.metrics import perplexity
+from fettle.metrics.buckets import FIELDS, min_max_buckets
+from fettle.runs.numbers import number
+from fettle.runs.records import FixedEval
+from fettle.server.answer import Json
+from fettle.server.context import NamedRun
+from fettle.server.cursor import cursor_of, place_after
+from fettle.server.shapes import Evals, Metrics
+
+DEFAULT_FIELDS = FIELDS[:7]
+
+router = APIRouter(prefix="/api/runs/{id}")
+Type = Annotated[str, Query(description="Record type: train, fixed_eval, system, ...", max_length=200)]
+
+
+@router.get("/metrics", response_model=Metrics)
+def metrics(
+    named: NamedRun,
+    type: Type = "train",
+    columns: Annotated[str | None, Query(description="Names, with commas; all by default.")] = None,
+    since: Annotated[str | None, Query(description="The cursor of the answer before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000_000, description="Most rows of one answer.")] = 100_000,
+) -> Json:
+    """Columns of one record type, only what is new since a cursor; null is not measured."""
+    with named.reading() as run:
+        found = run.columns(type)
+        order = run.order(type)
+        place = place_after(since, run)
+        first = 0 if place is None else int(np.searchsorted(order, place))
+        rows = slice(first, first + limit)
+        more = first + limit < order.size
+        names = list(found) if columns is None else [name for name in columns.split(",") if name in found]
+        cursor = f"{run.segment}:{int(order[first + limit])}" if more else cursor_of(run)
+        answer: dict[str, Any] = {
+            "cursor": cursor,
+            "rewound": since is not None and place is None,
+            "more": more,
+            "columns": {name: found[name][rows] for name in names},
+        }
+        return Json(answer)
+
+
+@router.get(
+    "/series",
+    responses={
+        200: {
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "Little-endian float64, X-Fields values a row.",
+        }
+    },
+    response_class=Response,
+)
+def series(
+    named: NamedRun,
+    y: Annotated[str, Query(description="Column of the curve.", max_length=1000)] = "loss",
+    x: Annotated[str, Query(description="Column of its axis.", max_length=1000)] = "step",
+    type: Type = "train",
+    start: Annotated[float | None, Query(alias="from", description="Least x.")] = None,
+    stop: Annotated[float | None, Query(alias="to", description="Greatest x.")] = None,
+    width: Annotated[int, Query(ge=1, le=20_000, description="Most buckets.")] = 1000,
+    fields: Annotated[str, Query(description="Of each bucket, with commas.")] = ",".join(DEFAULT_FIELDS),
+) -> Response:
+    """A curve in at most `width` buckets with exact extremes, or its rows where there are no more of them.
+
+    Fields: x_first, x_last, min, max, mean, count, nonfinite_count, nan_count, inf_count, minus_inf_count.
+    Headers: X-Rows, X-Fields, X-Raw (1: each bucket is one row), X-Cursor (for metrics and the stream).
+    A column that the run lacks gives no rows.
+    """
+    names = fields.split(",")
+    unknown = [name for name in names if name not in FIELDS]
+    if unknown:
+        raise HTTPException(422, f"unknown field {unknown[0][:50]!r}; there are {', '.join(FIELDS)}")
+    with named.reading() as run:
+        found = run.columns(type)
+        nothing: NDArray[np.float64] = np.empty(0)
+        known = x in found and (y in found or run.nonfinite(type, y) is not None)
+        x_N = found[x] if known else nothing
+        y_N = found.get(y, np.full(x_N.size, np.nan)) if known else nothing
+        buckets = min_max_buckets(x_N, y_N, width, run.nonfinite(type, y) if known else None, start, stop)
+        cursor = cursor_of(run)
+    chosen = buckets.values[:, [FIELDS.index(name) for name in names]]
+    return Response(
+        np.ascontiguousarray(chosen, dtype="<f8").tobytes(),
+        media_type="application/octet-stream",
+        headers={
+            "X-Rows": str(len(chosen)),
+            "X-Fields": ",".join(names),
+            "X-Raw": str(int(buckets.raw)),
+            "X-Cursor": cursor,
+        },
+    )
+
+
+@router.get("/evals", response_model=Evals)
+def evals(named: NamedRun) -> Json:
+    """Fixed evals by step, with 95 % intervals."""
+    with named.reading() as run:
+        return Json({"evals": [_eval(e) for e in run.evals(per_sample=False)]})
+
+
+def _eval(e: FixedEval) -> dict[str, Any]:
+    names = (
+        "step", "epoch", "exact_match", "exact_match_low", "exact_match_high", "cross_entropy",
+        "cross_entropy_low", "cross_entropy_high", "expected_calibration_error", "entropy", "samples",
+        "tokens",
+    )  # fmt: skip
+    measured = {name: getattr(e, name) for name in names}
+    told = {name: number(e.extra.get(name)) for name in ("surprisal", "seconds")}
+    return {**measured, **told, "perplexity": perplexity(e.cross_entropy)}
