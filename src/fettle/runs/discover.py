@@ -27,6 +27,7 @@ class _Folder:
     changed: int
     is_run: bool
     children: list[str] = field(default_factory=list[str])
+    """Paths of folders, free of links."""
 
 
 class RunFinder:
@@ -54,8 +55,8 @@ class RunFinder:
         if folder.is_run:
             yield path
         elif depth < DEEPEST:
-            for name in folder.children:
-                yield from self._walk(os.path.join(path, name), depth + 1, before)  # noqa: PTH118 - Path is slower here
+            for child in folder.children:
+                yield from self._walk(child, depth + 1, before)
 
     def _look(self, path: str, before: _Folder | None) -> _Folder | None:
         try:
@@ -77,7 +78,9 @@ class RunFinder:
             or any(NAME.match(e.name) and Path(path, e.name, STATE).is_file() for e in folders)
             or any(e.name == CALLBACK_FOLDER and _is_callback_run(Path(path, e.name)) for e in folders)
         )
-        return _Folder(changed, is_run, [] if is_run else sorted(e.name for e in folders))
+        # A link stands for where it leads: what it names is found once.
+        paths = (os.path.realpath(e.path) if e.is_symlink() else e.path for e in folders)
+        return _Folder(changed, is_run, [] if is_run else sorted(paths))
 
     def _is_inside(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is a folder below the root, also after its link is followed."""
