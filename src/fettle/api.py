@@ -49,7 +49,7 @@ class Run(RunReader):
 
     def _latest(self) -> list[dict[str, Any]]:
         """The last records that show a living trainer, in order of time."""
-        rows = [r for type in StalledRun.reads for r in self.records(type)[-LATEST:]]
+        rows = [r for type in StalledRun.reads for r in self.records(type, last=LATEST)]
         timed = [r for r in rows if isinstance(r.get("timestamp"), float)]
         return sorted(timed, key=lambda r: r["timestamp"])[-LATEST:]
 

@@ -258,7 +258,7 @@ def test_a_run_that_changes_is_listed_anew(tmp_path: Path) -> None:
                 folder,
                 state="running",
                 step=7,
-                alerts=[{"category": "plateau"}],
+                active_alerts=[{"category": "plateau"}],
                 fixed_eval={"exact_match": 0.5},
             )
             assert (row()["step"], row()["alerts"], row()["exact_match"]) == (7, 1, 0.5)

@@ -13,6 +13,11 @@ from filelock import FileLock, Timeout
 
 from fettle.errors import RunError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 CONFIG, METADATA, METRICS, STATUS, CONTROL = (
     "config.yaml",
     "metadata.json",
@@ -103,7 +108,26 @@ class RunFolder:
 
 
 def is_locked(lock_path: Path) -> bool:
-    """Whether a living process holds the lock."""
+    """Whether a living process holds the lock for writing. Those who ask do not see each other."""
+    if fcntl is None:
+        return _is_locked_portably(lock_path)
+    try:
+        handle = os.open(lock_path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+def _is_locked_portably(lock_path: Path) -> bool:
+    """The same where there is no flock: by taking the lock."""
     if not lock_path.exists():
         return False
     lock = FileLock(lock_path, blocking=False)

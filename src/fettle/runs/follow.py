@@ -14,7 +14,7 @@ from fettle.runs.json_object import parse_object
 READ_BYTES = 1 << 22
 # No record of a training log is this long; a file without line ends must not fill the memory.
 LONGEST_LINE_BYTES = 1 << 26
-HEAD_BYTES = 128
+HEAD_BYTES = 1024
 
 
 class LogFollower:
@@ -40,7 +40,7 @@ class LogFollower:
     def segment(self) -> str:
         """Names what was read so far: another one once the file was replaced, also in another process.
 
-        A log begins with the time it was begun at, so that its first bytes tell it from others.
+        A log begins with the time it was begun at, so that its first line tells it from others.
         """
         return f"{xxhash.xxh3_64_hexdigest(self._head)[:12]}.{self.generation}"
 
@@ -96,8 +96,10 @@ class LogFollower:
             self.generation += 1
             self._offset, self._rest, self._overlong, self._head = 0, b"", False, b""
         self._inode = status.st_ino
-        if not self._head and status.st_size >= HEAD_BYTES:
-            self._head = stream.read(HEAD_BYTES)
+        if not self._head and status.st_size:
+            begun = stream.read(HEAD_BYTES)
+            end = begun.find(b"\n")
+            self._head = begun[:end] if end >= 0 else begun if len(begun) == HEAD_BYTES else b""
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         if not line.strip():

@@ -87,7 +87,7 @@ def _from_status(name: str, folder: RunFolder, status: dict[str, Any]) -> RunSum
         exact_match=number(evaluated.get("exact_match")),
         best_step=integer(status.get("best_step")),
         eta_seconds=number(status.get("eta_seconds")),
-        alerts=_count(status.get("alerts")),
+        alerts=_count(status.get("active_alerts")),
         tags=_tags(metadata.get("tags")),
     )
 

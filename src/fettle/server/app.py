@@ -10,7 +10,14 @@ from starlette.exceptions import HTTPException
 
 import fettle
 from fettle.errors import FettleError
-from fettle.server import checkpoint_routes, export_routes, log_routes, run_routes, series_routes
+from fettle.server import (
+    checkpoint_routes,
+    export_routes,
+    log_routes,
+    run_routes,
+    series_routes,
+    stream_routes,
+)
 from fettle.server.access import Access
 from fettle.server.answer import Json, text
 from fettle.server.context import Context
@@ -39,7 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
         responses={code: {"model": Problem, "description": why} for code, why in REFUSALS.items()},
     )
     app.state.context = Context.of(settings)
-    for routes in (run_routes, series_routes, checkpoint_routes, log_routes, export_routes):
+    app.state.streams = stream_routes.Streams()
+    for routes in (run_routes, series_routes, checkpoint_routes, log_routes, export_routes, stream_routes):
         app.include_router(routes.router)
     add_page(app)
     _tell_errors(app)

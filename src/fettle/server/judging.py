@@ -52,7 +52,10 @@ def _rows(run: Run) -> tuple[list[dict[str, Any]], int | None]:
 def _evidence_stamp(run: Run) -> tuple[Any, ...]:
     """Equal as long as a verdict rests on the same evidence."""
     counts = tuple(sorted((type, n) for type, n in run.counts().items() if type not in FREQUENT))
-    return (run.segment, counts, run.state(), run.checkpoint_stamp(), _train_reaches_last_eval(run))
+    # What an alert counts may grow by the second; that it is there, and how serious, is evidence.
+    alerts = tuple((a.get("category"), a.get("level"), a.get("first_step")) for a in run.alerts())
+    told = (run.segment, counts, run.state(), alerts, *run.problems)
+    return (*told, run.checkpoint_stamp(), _train_reaches_last_eval(run))
 
 
 def _train_reaches_last_eval(run: Run) -> bool:
