@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from decide.fixed_evals import fixed_eval
-from fettle.decide.history import sample_history
+from fettle.decide.history import sample_fates, sample_history
 
 FATES = {
     "1111": "always",
@@ -57,3 +57,19 @@ def test_every_sample_is_counted_once() -> None:
 def test_one_eval_has_no_history() -> None:
     assert sample_history(evals_of(["1"])) is None
     assert sample_history([]) is None
+
+
+def test_every_sample_has_one_fate_and_its_steps() -> None:
+    rights = {
+        "always": [1, 1, 1, 1], "learned": [0, 1, 1, 1], "forgotten": [0, 1, 0, 0], "never": [0, 0, 0, 0],
+        "flipping": [0, 1, 0, 1],
+    }  # fmt: skip
+    table = np.array(list(rights.values()), dtype=bool)
+    evals = [fixed_eval(step, right=table[:, k]) for k, step in enumerate((10, 20, 30, 40))]
+    fates = sample_fates(evals)
+    assert fates is not None
+    assert fates.fate.tolist() == list(rights)
+    assert [fates.right_steps(row) for row in range(5)] == [
+        [10, 20, 30, 40], [20, 30, 40], [20], [], [20, 40],
+    ]  # fmt: skip
+    assert sample_fates(evals[:1]) is None

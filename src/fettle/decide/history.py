@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fettle.decide.paired import pair
 from fettle.runs.records import FixedEval
@@ -56,29 +57,59 @@ class SampleHistory:
         return {**asdict(self), "text": self.text}
 
 
-def sample_history(evals: Sequence[FixedEval]) -> SampleHistory | None:
-    """Histories over the evals that hold per-sample results; None below two of them."""
+Fate = Literal["always", "learned", "forgotten", "never", "flipping"]
+FATES: tuple[Fate, ...] = get_args(Fate)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleFates:
+    """What became of each sample that all compared evals share."""
+
+    sample_id: NDArray[np.str_]
+    """[N]"""
+    fate: NDArray[np.str_]
+    """One of `FATES`, [N]."""
+    right: NDArray[np.bool_]
+    """Whether the sample was right at each eval, [N, K]."""
+    steps: list[int]
+    """Of the K evals."""
+
+    def count(self, fate: Fate) -> int:
+        """Samples of one fate."""
+        return int((self.fate == fate).sum())
+
+    def right_steps(self, row: int) -> list[int]:
+        """Evals at which one sample was right."""
+        return [step for step, right in zip(self.steps, self.right[row].tolist(), strict=True) if right]
+
+
+def sample_fates(evals: Sequence[FixedEval]) -> SampleFates | None:
+    """Fates by exact match over the evals that hold per-sample results; None below two of them."""
     path = pair(sorted(evals, key=lambda e: e.step), "exact_match")
     if path is None or len(path.steps) < 2:
         return None
     right_NK = path.values > 0.5
     changes_N = (right_NK[:, 1:] != right_NK[:, :-1]).sum(1)
     ever_N, last_N = right_NK.any(1), right_NK[:, -1]
-    flipping_N = changes_N >= FLIPS
-    settled_N = (changes_N > 0) & ~flipping_N
-    forgotten = np.flatnonzero(settled_N & ~last_N)
-    steps_K = np.array(path.steps)
-    lost = [
-        ForgottenSample(str(path.sample_id[i]), int(steps_K[np.flatnonzero(right_NK[i])[-1]]))
-        for i in forgotten.tolist()
-    ]
+    cases = [changes_N >= FLIPS, ~ever_N, changes_N == 0, last_N]
+    fate_N = np.select(cases, ["flipping", "never", "always", "learned"], "forgotten")
+    return SampleFates(path.sample_id, fate_N, right_NK, path.steps)
+
+
+def sample_history(evals: Sequence[FixedEval]) -> SampleHistory | None:
+    """Histories over the evals that hold per-sample results; None below two of them."""
+    fates = sample_fates(evals)
+    if fates is None:
+        return None
+    rows: list[int] = np.flatnonzero(fates.fate == "forgotten").tolist()
+    lost = [ForgottenSample(str(fates.sample_id[row]), fates.right_steps(row)[-1]) for row in rows]
     return SampleHistory(
-        samples=path.samples,
-        evals=len(path.steps),
-        always=int(right_NK.all(1).sum()),
-        learned=int((settled_N & last_N).sum()),
+        samples=fates.fate.size,
+        evals=len(fates.steps),
+        always=fates.count("always"),
+        learned=fates.count("learned"),
         forgotten=len(lost),
-        never=int((~ever_N).sum()),
-        flipping=int(flipping_N.sum()),
+        never=fates.count("never"),
+        flipping=fates.count("flipping"),
         forgotten_samples=sorted(lost, key=lambda s: -s.last_right_step),
     )

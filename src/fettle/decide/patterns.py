@@ -56,7 +56,7 @@ def results_by_pattern(
         results.tokens,
         results.exact_match,
         results.cross_entropy_sum,
-        _bins(metadata),
+        length_edges(metadata),
     )
 
 
@@ -127,7 +127,8 @@ def recorded_patterns(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", recorded) if isinstance(recorded, Mapping) else {}
 
 
-def _bins(metadata: Mapping[str, Any] | None) -> Sequence[int]:
+def length_edges(metadata: Mapping[str, Any] | None) -> Sequence[int]:
+    """Where the bins of lengths end: as the run was recorded with, else the usual ones."""
     recorded = recorded_patterns(metadata).get("length_bins")
     if recorded:
         return cast("list[int]", recorded)

@@ -11,16 +11,12 @@ from typing import Any, cast
 from fettle.decide.actions import Action, rule
 from fettle.decide.evidence import Evidence, Findings, find
 from fettle.decide.layers import layers_evidence
-from fettle.decide.next_data import train_counts, train_share
-from fettle.decide.patterns import SMALLEST_PATTERN, cell_results
+from fettle.decide.pattern_table import pattern_table
 from fettle.decide.reasons import not_measured, reasons, warnings
 from fettle.metrics import perplexity
-from fettle.metrics.patterns import PatternCell
-from fettle.runs.records import OTHER, FixedEval
+from fettle.runs.records import FixedEval
 
 VERDICT_SCHEMA_VERSION = 1
-WEAKEST_CELLS = 5
-"""Of the cells with enough evidence, those that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ def _evidence(findings: Findings) -> dict[str, Any]:
         "choice": findings.choice.to_json() if findings.choice else None,
         "patterns": [row.to_json() for row in findings.patterns],
         "weakest_pattern": findings.weakest.pattern if findings.weakest else None,
-        "pattern_matrix": _matrix(findings),
+        "pattern_matrix": pattern_table(findings.matrix, findings.run.metadata, findings.weak_cell),
         "next_data": findings.next_data.to_json() if findings.next_data else None,
         "overfitting": findings.overfitting.to_json() if findings.overfitting else None,
         "samples": findings.history.to_json() if findings.history else None,
@@ -133,32 +129,6 @@ def _evidence(findings: Findings) -> dict[str, Any]:
         "alerts": [dict(alert) for alert in findings.run.alerts],
         "early_stop": dict(findings.run.early_stop) if findings.run.early_stop else None,
         "checkpoints_on_disk": sum(c.path is not None for c in findings.run.checkpoints),
-    }
-
-
-def _matrix(findings: Findings) -> dict[str, Any] | None:
-    """Results by kind and length, each cell with its share of the training data where it was counted."""
-    matrix, counts = findings.matrix, train_counts(findings.run.metadata)
-    if matrix is None:
-        return None
-
-    def plain(cell: PatternCell) -> dict[str, Any]:
-        low, high = cell.interval
-        enough = cell.seen >= SMALLEST_PATTERN
-        return {**cell.to_json(), "exact_match_low": low, "exact_match_high": high, "enough": enough}
-
-    def with_share(cell: PatternCell) -> dict[str, Any]:
-        return {**plain(cell), "train_share": train_share(counts, cell.pattern or OTHER, cell.length)}
-
-    return {
-        "lengths": matrix.lengths,
-        "cells": [with_share(cell) for cell in matrix.cells],
-        "patterns": [with_share(cell) for cell in matrix.patterns],
-        "columns": [plain(cell) for cell in matrix.columns],
-        "seen": matrix.seen,
-        "balance": matrix.balance,
-        "weakest": [row.to_json() for row in cell_results(matrix) if row.enough][:WEAKEST_CELLS],
-        "stands_out": findings.weak_cell.to_json() if findings.weak_cell else None,
     }
 
 

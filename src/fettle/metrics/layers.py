@@ -49,7 +49,7 @@ class LayerTotal:
     @property
     def dead(self) -> bool:
         """Whether nothing moved."""
-        return self.movement == 0.0 if self.relative is None else self.relative <= DEAD_RELATIVE
+        return layer_state(self.relative, self.movement, None) == "dead"
 
 
 def group_movements(
@@ -150,6 +150,15 @@ def layer_activity_summary(groups: Sequence[GroupMovement]) -> dict[str, Any]:
         "gradient_spread": spread,
         "imbalanced": None if spread is None else spread > GRADIENT_IMBALANCE,
     }
+
+
+def layer_state(relative: float | None, movement: float, grad_norm: float | None) -> str:
+    """`dead` did not move; `exploding` and `vanishing` go by the gradient; else `moved`."""
+    if movement == 0.0 if relative is None else relative <= DEAD_RELATIVE:
+        return "dead"
+    if grad_norm is None or VANISHING_GRADIENT <= grad_norm <= EXPLODING_GRADIENT:
+        return "moved"
+    return "vanishing" if grad_norm < VANISHING_GRADIENT else "exploding"
 
 
 def _most_moved(totals: Sequence[LayerTotal]) -> list[LayerTotal]:

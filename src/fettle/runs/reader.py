@@ -20,8 +20,8 @@ from fettle.runs.json_lines import RunLog
 from fettle.runs.layers import layer_activity
 from fettle.runs.numbers import integer, number
 from fettle.runs.predictions import PredictionReader
-from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
-from fettle.runs.samples import load_samples
+from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, SampleResults, State
+from fettle.runs.samples import load_samples, samples_path
 from fettle.runs.source import Kind, Source
 from fettle.runs.table import EventTable
 
@@ -164,6 +164,23 @@ class RunReader:
         """Fixed evals by step, with per-sample results where they are on disk and asked for."""
         evals = [self._eval(record, per_sample=per_sample) for record in self._table.records("fixed_eval")]
         return sorted(evals, key=lambda e: e.step)
+
+    def eval_at(self, step: int) -> FixedEval | None:
+        """The fixed eval of one step with its per-sample results; None where there was none."""
+        records = [r for r in self._table.records("fixed_eval") if integer(r.get("step")) == step]
+        return self._eval(records[-1], per_sample=True) if records else None
+
+    def sample_steps(self) -> list[int]:
+        """Steps of the fixed evals whose per-sample results are on disk."""
+        if self._folder is None:
+            return []
+        folder = self._folder.fixed_eval_path
+        steps = {integer(record.get("step")) or 0 for record in self._table.records("fixed_eval")}
+        return sorted(step for step in steps if samples_path(folder, step).exists())
+
+    def samples(self, step: int) -> SampleResults | None:
+        """Per-sample results of one fixed eval; None where they are missing or unreadable."""
+        return load_samples(self._folder.fixed_eval_path, step) if self._folder else None
 
     def _eval(self, record: dict[str, Any], *, per_sample: bool) -> FixedEval:
         step = integer(record.get("step")) or 0

@@ -12,9 +12,12 @@ import fettle
 from fettle.errors import FettleError
 from fettle.server import (
     checkpoint_routes,
+    compare_routes,
+    detail_routes,
     export_routes,
     log_routes,
     run_routes,
+    sample_routes,
     series_routes,
     stream_routes,
 )
@@ -26,6 +29,17 @@ from fettle.server.page import add_page
 from fettle.server.settings import Settings
 from fettle.server.shapes import Problem
 
+ROUTES = (
+    run_routes,
+    series_routes,
+    sample_routes,
+    checkpoint_routes,
+    detail_routes,
+    compare_routes,
+    log_routes,
+    export_routes,
+    stream_routes,
+)
 REFUSALS = {
     404: "There is no such run.",
     422: "The request, or a file of the run, cannot be used.",
@@ -47,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.context = Context.of(settings)
     app.state.streams = stream_routes.Streams()
-    for routes in (run_routes, series_routes, checkpoint_routes, log_routes, export_routes, stream_routes):
+    for routes in ROUTES:
         app.include_router(routes.router)
     add_page(app)
     _tell_errors(app)

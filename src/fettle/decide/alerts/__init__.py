@@ -1,6 +1,6 @@
 """Smart alerts: a pure function of the event log."""
 
-from fettle.decide.alerts.alert import LEVELS, Alert, AlertChange, Level, active_alerts
+from fettle.decide.alerts.alert import LEVELS, Alert, AlertChange, Level, active_alerts, alert_episodes
 from fettle.decide.alerts.catalogue import CATALOGUE, Kind
 from fettle.decide.alerts.cures import restart_lower
 from fettle.decide.alerts.engine import AlertEngine, replay, replayed, stalled_run
@@ -18,6 +18,7 @@ __all__ = [
     "Level",
     "StalledRun",
     "active_alerts",
+    "alert_episodes",
     "replay",
     "replayed",
     "restart_lower",

@@ -59,3 +59,18 @@ def active_alerts(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any
         last.pop(key, None)
         last[key] = record
     return [record for record in last.values() if not record.get("resolved")]
+
+
+def alert_episodes(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every alert there was, each as its last record left it: the open ones first, then the latest first."""
+    episodes: list[dict[str, Any]] = []
+    latest: dict[str, dict[str, Any]] = {}
+    for record in records:
+        key = str(record.get("category") or record.get("message"))
+        known = latest.get(key)
+        if known is None or known.get("resolved") or record.get("change") in (None, "fired"):
+            known = latest[key] = {}
+            episodes.append(known)
+        known.update(record)
+    episodes.reverse()
+    return sorted(episodes, key=lambda alert: bool(alert.get("resolved")))

@@ -1,0 +1,108 @@
+"""Layers, alerts and predictions of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from fettle.decide.alerts import alert_episodes
+from fettle.metrics.layers import layer_activity_summary, layer_state, layer_totals
+from fettle.runs.numbers import integer, number
+from fettle.runs.records import LayerActivity
+from fettle.server.answer import Json
+from fettle.server.context import NamedRun
+from fettle.server.shapes_detail import Alerts, Layers, Predictions
+
+router = APIRouter(prefix="/api/runs/{id}")
+
+
+@router.get("/layers", response_model=Layers)
+def layers(named: NamedRun) -> Json:
+    """How far each layer moved since training began, group by group, and over time as a whole."""
+    with named.reading() as run:
+        key = (run.segment, run.counts().get("layers"))
+        return Json(named.open.derived("layers", key, lambda: _layers(run.layers())))
+
+
+@router.get("/alerts", response_model=Alerts)
+def alerts(named: NamedRun) -> Json:
+    """Every alert, the open ones first."""
+    with named.reading() as run:
+        told = alert_episodes(run.records("alert"))
+        # Nothing logs that a run hangs: who reads it finds out.
+        found = [alert for alert in run.alerts() if alert.get("category") == "stalled_run"]
+        return Json({"alerts": [_alert(alert) for alert in (*found, *told)]})
+
+
+@router.get("/predictions", response_model=Predictions)
+def predictions(
+    named: NamedRun, step: Annotated[int | None, Query(description="Only of this step.")] = None
+) -> Json:
+    """Answers to the fixed prompts over time."""
+    with named.reading() as run:
+        rows = run.predictions()
+    prompts: dict[str, dict[str, Any]] = {}
+    shared = ("prompt", "ground_truth", "pattern")
+    for row in rows:
+        if step is not None and row.get("step") != step:
+            continue
+        id = str(row.get("prompt_id"))
+        prompt = prompts.setdefault(
+            id, {"prompt_id": id, **{key: row.get(key) for key in shared}, "predictions": []}
+        )
+        prompt["predictions"].append({k: v for k, v in row.items() if k not in (*shared, "type")})
+    steps = sorted({at for row in rows if (at := integer(row.get("step"))) is not None})
+    return Json({"steps": steps, "prompts": list(prompts.values())})
+
+
+def _layers(measured: list[LayerActivity]) -> dict[str, Any]:
+    last = measured[-1] if measured else None
+    totals = [{total.layer: total for total in layer_totals(activity.groups)} for activity in measured]
+    places = sorted({layer for total in totals for layer in total}, key=lambda at: (at is None, at or 0))
+    return {
+        "steps": [activity.step for activity in measured],
+        "step": last.step if last else None,
+        "method": last.method if last else None,
+        "layers": _rows(last) if last else [],
+        "top": layer_activity_summary(last.groups)["top"] if last else [],
+        "history": [
+            {
+                "layer": layer,
+                "relative_movement": [t[layer].relative if layer in t else None for t in totals],
+                "gradient_norm": [t[layer].grad_norm if layer in t else None for t in totals],
+            }
+            for layer in places
+        ],
+    }
+
+
+def _rows(activity: LayerActivity) -> list[dict[str, Any]]:
+    parts = [(g.group, g) for g in activity.groups] + [("all", t) for t in layer_totals(activity.groups)]
+    return [
+        {
+            "layer": part.layer,
+            "group": group,
+            "relative_movement": part.relative,
+            "movement": part.movement,
+            "gradient_norm": part.grad_norm,
+            "state": layer_state(part.relative, part.movement, part.grad_norm),
+        }
+        for group, part in parts
+    ]
+
+
+def _alert(alert: Mapping[str, Any]) -> dict[str, Any]:
+    """Also of an earlier log, which said `severity` and `recommendation`."""
+    evidence: Any = alert.get("evidence") or alert.get("details")
+    return {
+        "category": alert.get("category"),
+        "severity": alert.get("level") or alert.get("severity"),
+        "message": alert.get("message"),
+        "recommendation": alert.get("action") or alert.get("recommendation"),
+        "evidence": evidence if isinstance(evidence, dict) else {},
+        "threshold": number(alert.get("threshold")),
+        **{key: integer(alert.get(key)) for key in ("first_step", "last_step", "resolved_step")},
+        "resolved": bool(alert.get("resolved")),
+    }
