@@ -67,7 +67,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
     config = uvicorn.Config(
         create_app(settings),
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,

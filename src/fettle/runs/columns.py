@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -49,6 +49,10 @@ class Column:
         """Forget rows from `size` on."""
         self._data[size : self.size] = np.nan
         self.size = min(size, self.size)
+
+    def part(self, start: int, stop: int) -> Floats:
+        """Rows from `start` up to `stop`, as far as there are numbers: the rest is missing."""
+        return self._data[start : max(start, min(stop, self.size))]
 
     def view(self, rows: int) -> Floats:
         """All rows, read-only; without a copy where there is room for them."""
@@ -152,29 +156,42 @@ class Columns:
         """The columns, [rows] each; read-only."""
         return ColumnView(self.columns, self._size)
 
+    def part(self, names: Iterable[str], start: int, stop: int) -> list[list[float]]:
+        """Some columns between two rows, as lists; NaN where a row has no number."""
+        parts = [self.columns[name].part(start, stop).tolist() for name in names]
+        return [part + [float("nan")] * (stop - start - len(part)) for part in parts]
+
     def records(self, start: int = 0) -> list[dict[str, Any]]:
-        """Rows from `start` on as records; None where a row has no number."""
-        lists: dict[str, list[Any]] = {}
-        for key, column in self.columns.items():
-            values = column.view(self._size)[start:]
-            known = np.isfinite(values)
-            plain: list[Any] = values.tolist()
-            if column.whole:
-                plain = [int(v) if there else None for v, there in zip(plain, known.tolist(), strict=True)]
-            elif not known.all():
-                plain = [v if there else None for v, there in zip(plain, known.tolist(), strict=True)]
-            lists[key] = plain
+        """Rows from `start` on as records, without the keys for which a row has no number."""
+        dense: dict[str, list[Any]] = {}
+        sparse: list[tuple[str, NDArray[np.int64], list[Any]]] = []
         count = max(0, self._size - start)
-        rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-        rows = rows or [{} for _ in range(count)]
+        for key, column in self.columns.items():
+            values = column.part(start, self._size)
+            known = np.flatnonzero(np.isfinite(values))
+            plain: list[Any] = values[known].tolist()
+            plain = [int(value) for value in plain] if column.whole else plain
+            if known.size == count:
+                dense[key] = plain
+            else:
+                sparse.append((key, known, plain))
+        rows: list[dict[str, Any]] = [{} for _ in range(count)]
+        if dense:
+            rows = [dict(zip(dense, row, strict=True)) for row in zip(*dense.values(), strict=True)]
+        for key, known, plain in sparse:
+            for row, value in zip(known.tolist(), plain, strict=True):
+                rows[row][key] = value
+        self._add_others(rows, start)
+        return rows
+
+    def _add_others(self, rows: list[dict[str, Any]], start: int) -> None:
         for key, column in self.flags.items():
-            codes = column.view(self._size)[start:]
+            codes = column.part(start, self._size)
             for row in np.flatnonzero(np.isfinite(codes)).tolist():
-                rows[row][key + FLAG] = _NAMES[float(codes[row])]
+                rows[row] |= {key: None, key + FLAG: _NAMES[float(codes[row])]}
         for row, fields in self.others.items():
             if row >= start:
                 rows[row - start].update(fields)
-        return rows
 
     def nonfinite(self, key: str) -> Floats | None:
         """Codes of the rows that were logged as NaN or infinite, [rows], NaN elsewhere; None without any."""

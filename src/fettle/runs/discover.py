@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from fettle.runs.checkpoints import NAME
 from fettle.runs.folder import CONFIG, METADATA, METRICS, STATUS
@@ -98,18 +99,29 @@ def is_inside(path: Path, root: Path) -> bool:
     return real == root or root in real.parents
 
 
-def links_out_of(run: Path, root: Path, *, deep: bool = False) -> list[Path]:
-    """Links in a run folder that lead out of `root`: nothing is to be read through them.
+def foreign_entries(run: Path, root: Path, *, deep: bool = False) -> list[Path]:
+    """Entries of a run folder that are not to be read: links out of `root`, pipes, sockets and devices.
 
-    Without `deep` only the entries of the folder itself and of those right below it.
+    Without `deep` only those of the folder itself and of the folders right below it.
     """
     found: list[Path] = []
     for folder, names, files in os.walk(run):
         entries = [Path(folder, name) for name in (*names, *files)]
-        found += [path for path in entries if path.is_symlink() and not is_inside(path, root)]
+        found += [path for path in entries if not _is_plain(path, root)]
         if not deep and Path(folder) != run:
             names.clear()
     return found
+
+
+def _is_plain(path: Path, root: Path) -> bool:
+    """Whether a path is a file or folder below the root, also after its link is followed."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return True  # Removed just now.
+    if S_ISLNK(mode):
+        return is_inside(path, root) and (not path.exists() or path.is_file() or path.is_dir())
+    return S_ISREG(mode) or S_ISDIR(mode)
 
 
 def run_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import time
 from typing import Any, cast
 
 import orjson
@@ -25,6 +26,10 @@ CONFIG, METADATA, METRICS, STATUS, CONTROL = (
     "status.json",
     "control.json",
 )
+
+
+# What describes a run takes kilobytes; a reader must not fill its memory with what does not.
+LARGEST_JSON_BYTES = 1 << 26
 
 
 class RunFolder:
@@ -98,6 +103,15 @@ class RunFolder:
         """metadata.json; {} where there is none."""
         return read_json(self.metadata_path) or {}
 
+    def write_control(self, action: str) -> dict[str, Any]:
+        """Ask the trainer for something; the last request counts. Raises RunError where the disk refuses."""
+        asked = {"action": action, "requested_at": time()}
+        try:
+            replace_file(self.control_path, _json(asked))
+        except OSError as error:
+            raise RunError(f"{self.control_path}: cannot be written: {error.strerror or error}") from error
+        return asked
+
     def read_control(self) -> dict[str, Any]:
         """What a person asked for; {} where nobody asked for anything."""
         return read_json(self.control_path) or {}
@@ -152,8 +166,10 @@ def find_run(parent: Path, config_hash: str) -> list[Path]:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file; None where there is no such file, or no object in it."""
+    """A JSON object from a file; None where there is no such file, no object in it, or far too much."""
     try:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
+            return None
         value: Any = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None

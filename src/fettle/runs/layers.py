@@ -23,7 +23,9 @@ def _groups(row: dict[str, Any]) -> list[GroupMovement]:
     layer = _number(row.get("layer"))
     named: Any = row.get("groups")
     found: list[GroupMovement] = []
-    for name, fields in cast("dict[str, Any]", named).items() if isinstance(named, dict) else ():
+    groups = cast("dict[str, Any]", named) if isinstance(named, dict) else {}
+    for name in groups:
+        fields = _mapping(groups[name])
         movement = _number(fields.get("movement"))
         if movement is not None:
             found.append(
@@ -37,6 +39,10 @@ def _groups(row: dict[str, Any]) -> list[GroupMovement]:
                 )
             )
     return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _mappings(value: Any) -> list[dict[str, Any]]:

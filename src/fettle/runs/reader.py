@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from fettle.runs.json_lines import RunLog
 from fettle.runs.layers import layer_activity
 from fettle.runs.numbers import integer, number
 from fettle.runs.predictions import PredictionReader
-from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, SampleResults, State
+from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, SampleResults, State, known_state
 from fettle.runs.samples import load_samples, samples_path
 from fettle.runs.source import Kind, Source
 from fettle.runs.table import EventTable
@@ -99,6 +99,10 @@ class RunReader:
         """Records of the log taken in so far."""
         return self._table.taken
 
+    def part(self, type: str, names: Iterable[str], start: int, stop: int) -> list[list[float]]:
+        """Some columns of one record type between two rows, as lists; NaN where a row has no number."""
+        return self._table.part(type, names, start, stop)
+
     def nonfinite(self, type: str, key: str) -> NDArray[np.float64] | None:
         """Of one column, which rows were logged as NaN (1), inf (2) or -inf (3), [rows]; None without any."""
         return self._table.nonfinite(type, key)
@@ -111,6 +115,11 @@ class RunReader:
     def nbytes(self) -> int:
         """Bytes of memory that its columns take."""
         return self._table.nbytes
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """Its run folder; None where another tool wrote it."""
+        return self._folder
 
     @property
     def log_path(self) -> Path | None:
@@ -246,11 +255,11 @@ class RunReader:
         """How the run stands: its `end` record, else a living trainer, else it crashed."""
         starts = [*self.records("start"), *self.records("resume")]
         ends = self.records("end")
-        last_start = max((r.get("timestamp") or 0.0 for r in starts), default=0.0)
+        last_start = max((number(r.get("timestamp")) or 0.0 for r in starts), default=0.0)
         if self._folder is not None and is_locked(self._folder.lock_path):
             return "running"
-        if ends and (ends[-1].get("timestamp") or last_start) >= last_start:
-            return ends[-1].get("state", "completed")
+        if ends and (number(ends[-1].get("timestamp")) or last_start) >= last_start:
+            return known_state(ends[-1].get("state", "completed"))
         if self._folder is not None:
             return "crashed" if starts else "unknown"
         told = self._source.state()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,13 @@ State = Literal[
     "running", "paused", "completed", "early_stopped", "interrupted", "crashed", "failed", "unknown"
 ]
 """How a run stands. `crashed` is inferred: the log has no `end` and no trainer holds the lock."""
+STATES: frozenset[str] = frozenset(get_args(State))
+
+
+def known_state(value: Any) -> State:
+    """What a file gives as state; `unknown` where it is none."""
+    return cast("State", value) if isinstance(value, str) and value in STATES else "unknown"
+
 
 OTHER = "other"
 """Kind of the prompts that no rule names."""

@@ -11,6 +11,9 @@ import numpy as np
 
 from fettle.runs.records import SampleResults
 
+# A million samples take 400 MB; a small file can be made to unpack to any size.
+LARGEST_BYTES = 1 << 30
+
 
 def samples_path(folder: Path, step: int) -> Path:
     """Where the results of the eval at this step stand."""
@@ -34,6 +37,8 @@ def load_samples(folder: Path, step: int) -> SampleResults | None:
     """Results of the eval at this step; None where they are missing or unreadable."""
     try:
         with np.load(samples_path(folder, step), allow_pickle=False) as arrays:
+            if sum(part.file_size for part in arrays.zip.infolist()) > LARGEST_BYTES:
+                return None
             return SampleResults(**{f.name: arrays[f.name] for f in fields(SampleResults)})
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None

@@ -12,7 +12,7 @@ from fettle.runs.discover import CALLBACK_FOLDER
 from fettle.runs.folder import RunFolder, is_locked, read_json
 from fettle.runs.numbers import integer, number
 from fettle.runs.reader import RunReader
-from fettle.runs.records import State
+from fettle.runs.records import State, known_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _from_status(name: str, folder: RunFolder, status: dict[str, Any]) -> RunSum
 
 def _state(status: dict[str, Any], folder: RunFolder) -> State:
     """What the status says, but that a run whose trainer is gone does not run."""
-    state: State = status.get("state") or "unknown"
+    state = known_state(status.get("state"))
     if is_locked(folder.lock_path):
         return "paused" if state == "paused" else "running"
     return "crashed" if state in ("running", "paused") else state

@@ -76,6 +76,10 @@ class EventTable:
         """Numeric columns of one type, [rows] each."""
         return self._columns[type].view() if type in self._columns else {}
 
+    def part(self, type: str, names: Iterable[str], start: int, stop: int) -> list[list[float]]:
+        """Some columns of one type between two rows, as lists; NaN where a row has no number."""
+        return self._columns[type].part(names, start, stop) if type in self._columns else []
+
     def nonfinite(self, type: str, key: str) -> NDArray[np.float64] | None:
         """Of one column, which rows were logged as NaN (1), inf (2) or -inf (3), [rows]; None without any."""
         return self._columns[type].nonfinite(key) if type in self._columns else None

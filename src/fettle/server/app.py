@@ -13,6 +13,7 @@ from fettle.errors import FettleError
 from fettle.server import (
     checkpoint_routes,
     compare_routes,
+    control_routes,
     detail_routes,
     export_routes,
     log_routes,
@@ -39,6 +40,7 @@ ROUTES = (
     log_routes,
     export_routes,
     stream_routes,
+    control_routes,
 )
 REFUSALS = {
     404: "There is no such run.",
@@ -86,6 +88,11 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(FettleError)
     async def unreadable(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
         return Json({"detail": text(str(error)).replace("\n", " ")}, 422)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
+        # A defect of ours; uvicorn logs it with its traceback.
+        return Json({"detail": f"the server failed: {type(error).__name__}"}, 500)
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]

@@ -1,4 +1,4 @@
-"""Downloads of everything that a run measured."""
+"""Downloads of everything that a run measured, put together while they are sent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from fettle.errors import RunError
 from fettle.server.answer import encode
-from fettle.server.context import NamedRun
+from fettle.server.context import Named, NamedRun
 
 ROWS = 5_000
+MOST_CELLS = 500_000
+"""Of a block of lines: a run may have thousands of columns."""
 
 router = APIRouter(prefix="/api/runs/{id}")
 
@@ -31,41 +34,62 @@ def export(
         str | None, Query(max_length=200, description="All types by default; csv: train.")
     ] = None,
 ) -> StreamingResponse:
-    """All records of a run as JSON, or the numbers of one record type as CSV, superseded rows left out."""
+    """All records of a run as JSON, or the numbers of one record type as CSV, superseded rows left out.
+
+    A run that is resumed meanwhile breaks the download off: half of it would be of rows that no longer count.
+    """
     with named.reading() as run:
-        if format == "csv":
-            type = type or "train"
-            columns = {name: column.tolist() for name, column in run.columns(type).items()}
-            chunks, media = _csv(columns), "text/csv; charset=utf-8"
-        else:
-            types = [type] if type else list(run.counts())
-            chunks, media = _json(named.listed.id, {t: run.records(t) for t in types}), "application/json"
+        types = [type] if type else list(run.counts())
+        segment = run.segment
+    if format == "csv":
+        type = type or "train"
+        chunks, media = _csv(named, type, segment), "text/csv; charset=utf-8"
+    else:
+        chunks, media = _json(named, types, segment), "application/json"
     name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{named.listed.id}{'-' + type if type else ''}")[:150]
     disposition = f'attachment; filename="{name}.{format}"'
     return StreamingResponse(chunks, media_type=media, headers={"Content-Disposition": disposition})
 
 
-def _json(id: str, records: dict[str, list[dict[str, Any]]]) -> Iterator[bytes]:
+def _json(named: Named, types: list[str], segment: str) -> Iterator[bytes]:
     """One document, a few thousand records at a time."""
-    yield b'{"run":' + encode(id) + b',"records":{'
-    for place, (type, rows) in enumerate(records.items()):
+    yield b'{"run":' + encode(named.listed.id) + b',"records":{'
+    for place, type in enumerate(types):
         yield (b"," if place else b"") + encode(type) + b":["
-        for first in range(0, len(rows), ROWS):
-            yield (b"," if first else b"") + encode(rows[first : first + ROWS])[1:-1]
+        first = 0
+        while rows := _records(named, type, segment, first):
+            yield (b"," if first else b"") + encode(rows)[1:-1]
+            first += len(rows)
         yield b"]"
     yield b"}}"
 
 
-def _csv(columns: dict[str, list[float]]) -> Iterator[str]:
+def _records(named: Named, type: str, segment: str, first: int) -> list[dict[str, Any]]:
+    with named.reading() as run:
+        _require(run.segment == segment)
+        return run.records(type, last=max(0, run.counts().get(type, 0) - first))[:ROWS]
+
+
+def _csv(named: Named, type: str, segment: str) -> Iterator[str]:
     """A header and one line a row; a number that was not measured is empty."""
-    yield _line([_cell(name) for name in columns])
-    batch: list[str] = []
-    for row in zip(*columns.values(), strict=True):
-        batch.append(_line(["" if value != value else repr(value).removesuffix(".0") for value in row]))
-        if len(batch) == ROWS:
-            yield "".join(batch)
-            batch.clear()
-    yield "".join(batch)
+    with named.reading() as run:
+        names, rows = list(run.columns(type)), run.counts().get(type, 0)
+    yield _line([_cell(name) for name in names])
+    step = max(1, min(ROWS, MOST_CELLS // max(1, len(names))))
+    for first in range(0, rows, step):
+        with named.reading() as run:
+            _require(run.segment == segment)
+            block = run.part(type, names, first, min(rows, first + step))
+        yield "".join(_line([_number(value) for value in row]) for row in zip(*block, strict=True))
+
+
+def _require(unchanged: bool) -> None:
+    if not unchanged:
+        raise RunError("the run was resumed while it was downloaded")
+
+
+def _number(value: float) -> str:
+    return "" if value != value else repr(value).removesuffix(".0")
 
 
 def _line(cells: list[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import xxhash
 
-from fettle.runs.discover import RunFinder, links_out_of, run_stamp
+from fettle.runs.discover import RunFinder, foreign_entries, run_stamp
 from fettle.runs.summary import RunSummary, is_running, summarise_run
 from fettle.server.answer import text
 from fettle.server.counters import Counters
@@ -101,9 +101,9 @@ class RunListing:
             if before.summary.state in ("running", "paused") and not is_running(path):
                 return ListedRun(id, path, replace(before.summary, state="crashed", eta_seconds=None))
             return before
-        if links_out_of(path, self.root):
+        if foreign_entries(path, self.root):
             self._stamps[id] = stamp
-            reason = "it holds a link that leads out of the served folder"
+            reason = "it holds a link out of the served folder, or what is no plain file"
             return ListedRun(id, path, RunSummary(path.name, "unknown", "unknown", problem=reason))
         if self._clock() > until:
             return before or ListedRun(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fettle.errors import RunError
-from fettle.runs.discover import is_inside, links_out_of
+from fettle.runs.discover import foreign_entries, is_inside
 from fettle.runs.log_lines import LogLines
 from fettle.server.counters import Counters
 
@@ -89,10 +89,10 @@ class OpenRun:
             raise RunError(f"{self.path.name} is gone")
         if changed == self._checked:
             return
-        out = links_out_of(self.path, self.root, deep=True)
+        out = foreign_entries(self.path, self.root, deep=True)
         if out:
             where = out[0].relative_to(self.path)
-            raise RunError(f"{self.path.name}: {where} is a link that leads out of the served folder")
+            raise RunError(f"{self.path.name}: {where} is a link out of the served folder, or no plain file")
         self._checked = changed
 
 

@@ -19,6 +19,8 @@ from fettle.server.cursor import cursor_of, place_after
 from fettle.server.shapes import Evals, Metrics
 
 DEFAULT_FIELDS = FIELDS[:7]
+MOST_VALUES = 5_000_000
+"""Of one answer, over all its columns."""
 
 router = APIRouter(prefix="/api/runs/{id}")
 Type = Annotated[str, Query(description="Record type: train, fixed_eval, system, ...", max_length=200)]
@@ -34,13 +36,13 @@ def metrics(
 ) -> Json:
     """Columns of one record type, only what is new since a cursor; null is not measured."""
     with named.reading() as run:
-        found = run.columns(type)
-        order = run.order(type)
+        found, order = run.columns(type), run.order(type)
+        names = list(found) if columns is None else [name for name in columns.split(",") if name in found]
+        limit = min(limit, max(1, MOST_VALUES // max(1, len(names))))
         place = place_after(since, run)
         first = 0 if place is None else int(np.searchsorted(order, place))
         rows = slice(first, first + limit)
         more = first + limit < order.size
-        names = list(found) if columns is None else [name for name in columns.split(",") if name in found]
         cursor = f"{run.segment}:{int(order[first + limit])}" if more else cursor_of(run)
         answer: dict[str, Any] = {
             "cursor": cursor,

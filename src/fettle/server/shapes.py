@@ -214,6 +214,14 @@ class JobCheckpoints(Shape):
     """Why there are none."""
 
 
+class Controlled(Shape):
+    """What was asked of the trainer."""
+
+    action: str
+    requested_at: float
+    """Unix seconds."""
+
+
 class Line(Shape):
     """One line of a log, or what many folded into."""
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.live_server import serving
-from server.runs_on_disk import finished
+from serve.live_server import serving
+from serve.runs_on_disk import finished
 
 
 @pytest.fixture(scope="package")

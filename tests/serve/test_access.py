@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.live_server import serving
-from server.runs_on_disk import begin, finished
+from serve.live_server import serving
+from serve.runs_on_disk import begin, finished
 
 JSON = {"Content-Type": "application/json"}
 
@@ -256,7 +256,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
             for part in ("", "/config", "/logs", "/checkpoints", "/verdict", "/export"):
                 answer = client.get(f"/api/runs/{name}{part}")
                 assert answer.status_code == 422, (name, part)
-                assert "link that leads out of the served folder" in answer.json()["detail"]
+                assert "link out of the served folder" in answer.json()["detail"]
                 assert "secret" not in answer.text
 
 

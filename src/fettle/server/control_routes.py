@@ -1,0 +1,45 @@
+"""What a person asks of a running trainer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, ConfigDict
+
+from fettle.runs.discover import is_inside
+from fettle.server.answer import Json
+from fettle.server.context import NamedRun, Server
+from fettle.server.shapes import Controlled, Problem
+
+router = APIRouter(prefix="/api/runs/{id}")
+
+
+class Control(BaseModel):
+    """A request to the trainer of a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["stop", "pause", "resume", "checkpoint"]
+
+
+@router.post(
+    "/control",
+    response_model=Controlled,
+    status_code=202,
+    responses={
+        403: {"model": Problem, "description": "The server was started without --control."},
+        409: {"model": Problem, "description": "No trainer runs that could be asked."},
+        413: {"model": Problem, "description": "The body is too long, or does not say how long it is."},
+        415: {"model": Problem, "description": "The body is no JSON."},
+    },
+)
+def control(server: Server, named: NamedRun, asked: Control) -> Json:
+    """Ask the trainer to stop, pause, resume or save a checkpoint: it reads control.json after each step."""
+    if not server.settings.control:
+        raise HTTPException(403, "control is off; start the server with --control")
+    with named.reading() as run:
+        state, folder = run.state(), run.folder
+        if folder is None or state != "running" or not is_inside(folder.path, server.listing.root):
+            raise HTTPException(409, f"the run is {state}: no trainer of fettle runs that could be asked")
+        return Json(folder.write_control(asked.action), 202)
