@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,10 @@ from fettle.decide.alerts import CATALOGUE, LEVELS
 from fettle.decide.verdict import schema_text
 
 DOCS = Path(__file__).parent
+# The tests load this file from elsewhere.
+sys.path.insert(0, str(DOCS))
+
+from api_reference import api_reference  # noqa: E402
 
 
 def cli_reference() -> str:
@@ -159,6 +164,7 @@ PAGES = {
     "configuration.md": configuration_reference,
     "alerts.md": alert_catalogue,
     "verdict.md": verdict_reference,
+    "api.md": api_reference,
 }
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def odd_numbers(path: Path) -> None:
 
 def ten_thousand_keys(path: Path) -> None:
     many = {f"metric/{i}": i for i in range(10_000)}
-    lines(path, *(row(i) for i in range(1, 400)), row(400, **many), *(row(i) for i in range(401, 9_000)))
+    lines(path, *(row(i) for i in range(1, 400)), row(400, **many), *(row(i) for i in range(401, 1_500)))
 
 
 def deep_json(path: Path) -> None:
@@ -242,7 +242,7 @@ def test_rows_around_the_bad_ones_stand(client: httpx.Client) -> None:
     assert steps("invalid_utf8")[-1] == 3
     assert steps("deep_json")[0] == 1
     assert steps("deep_json")[-1] == 5
-    assert steps("ten_thousand_keys") == list(range(1, 9_000))
+    assert steps("ten_thousand_keys") == list(range(1, 1_500))
 
 
 def test_numbers_that_are_none_are_flagged_and_never_numbers(client: httpx.Client) -> None:

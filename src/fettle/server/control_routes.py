@@ -28,6 +28,7 @@ class Control(BaseModel):
     response_model=Controlled,
     status_code=202,
     responses={
+        400: {"model": Problem, "description": "The body is no text."},
         403: {"model": Problem, "description": "The server was started without --control."},
         409: {"model": Problem, "description": "No trainer runs that could be asked."},
         413: {"model": Problem, "description": "The body is too long, or does not say how long it is."},

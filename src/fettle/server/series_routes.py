@@ -19,6 +19,8 @@ from fettle.server.cursor import cursor_of, place_after
 from fettle.server.shapes import Evals, Metrics
 
 DEFAULT_FIELDS = FIELDS[:7]
+_ONE_OF = "|".join(FIELDS)
+FIELD_LIST = f"^({_ONE_OF})(,({_ONE_OF}))*$"
 MOST_VALUES = 5_000_000
 """Of one answer, over all its columns."""
 
@@ -71,7 +73,9 @@ def series(
     start: Annotated[float | None, Query(alias="from", description="Least x.")] = None,
     stop: Annotated[float | None, Query(alias="to", description="Greatest x.")] = None,
     width: Annotated[int, Query(ge=1, le=20_000, description="Most buckets.")] = 1000,
-    fields: Annotated[str, Query(description="Of each bucket, with commas.")] = ",".join(DEFAULT_FIELDS),
+    fields: Annotated[
+        str, Query(description="Of each bucket, with commas.", json_schema_extra={"pattern": FIELD_LIST})
+    ] = ",".join(DEFAULT_FIELDS),
 ) -> Response:
     """A curve in at most `width` buckets with exact extremes, or its rows where there are no more of them.
 

@@ -102,7 +102,7 @@ class Config(Shape):
 
 
 class VerdictShape(Shape):
-    """Stop or go on, which checkpoint, and why: as `fettle verdict --json`."""
+    """Stop or go on, which checkpoint, and why: as `fettle verdict --json` (see verdict.md)."""
 
     schema_version: int
     run: str
