@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path
 
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun, Server, named
-from fettle.server.judging import checkpoint_rows
 from fettle.server.shapes import Checkpoints, JobCheckpoints
 
 router = APIRouter(prefix="/api")
@@ -17,6 +16,8 @@ router = APIRouter(prefix="/api")
 @router.get("/runs/{id}/checkpoints", response_model=Checkpoints)
 def checkpoints(run: NamedRun) -> Json:
     """Every checkpoint, the newest first, with its score and what the score is made of."""
+    from fettle.server.judging import checkpoint_rows
+
     with run.reading() as reader:
         rows, best = checkpoint_rows(run.open, reader)
         return Json({"checkpoints": rows, "best_step": best})
@@ -25,6 +26,8 @@ def checkpoints(run: NamedRun) -> Json:
 @router.get("/training/checkpoints/{job_id}", response_model=JobCheckpoints)
 def job_checkpoints(server: Server, job_id: Annotated[str, Path(description="Id of a run")]) -> Json:
     """Checkpoints of a training job by the fields of an earlier API, and their scores."""
+    from fettle.server.judging import checkpoint_rows
+
     run = named(server, job_id)
     with run.reading() as reader:
         rows, _ = checkpoint_rows(run.open, reader)

@@ -7,11 +7,9 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, HTTPException, Query
 
-from fettle.decide.compare import compare_runs
 from fettle.runs.records import FixedEval
 from fettle.server.answer import Json, encode
 from fettle.server.context import Named, Server, named
-from fettle.server.judging import checkpoint_rows
 from fettle.server.shapes_detail import Compared
 
 MOST_RUNS = 50
@@ -24,6 +22,8 @@ def compare(
     server: Server, ids: Annotated[str, Query(description="Ids of two runs or more, with commas.")]
 ) -> Json:
     """Keys that differ, and paired tests of the runs' fixed evals over the samples they share."""
+    from fettle.decide.compare import compare_runs
+
     # An id may hold a comma: the longest that is known counts.
     chosen = _known(ids, {listed.id for listed in server.listing.runs()})
     if not 2 <= len(chosen) <= MOST_RUNS:
@@ -55,6 +55,8 @@ def _known(ids: str, known: set[str]) -> list[str]:
 
 def _eval(run: Named) -> FixedEval | None:
     """Of the verdict's choice, else the last one."""
+    from fettle.server.judging import checkpoint_rows
+
     with run.reading() as reader:
         _, best = checkpoint_rows(run.open, reader)
         evals = reader.evals(per_sample=False)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from fettle.decide.alerts import alert_episodes
 from fettle.metrics.layers import layer_activity_summary, layer_state, layer_totals
 from fettle.runs.numbers import integer, number
 from fettle.runs.records import LayerActivity
@@ -29,6 +28,8 @@ def layers(named: NamedRun) -> Json:
 @router.get("/alerts", response_model=Alerts)
 def alerts(named: NamedRun) -> Json:
     """Every alert, the open ones first."""
+    from fettle.decide.alerts import alert_episodes
+
     with named.reading() as run:
         told = alert_episodes(run.records("alert"))
         # Nothing logs that a run hangs: who reads it finds out.
