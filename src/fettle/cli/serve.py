@@ -69,6 +69,9 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         create_app(settings),
         log_level="error",
         access_log=False,
+        # The same everywhere, whatever else is installed.
+        loop="asyncio",
+        http="h11",
         server_header=False,
         proxy_headers=False,
         ws="none",

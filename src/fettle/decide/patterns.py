@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-import numpy as np
-
+from fettle.decide.fisher import fisher_less
 from fettle.metrics.patterns import PatternCell, PatternMatrix, pattern_matrix
 from fettle.runs.records import OTHER, SampleResults
 
@@ -100,13 +99,10 @@ def _standing_out(rows: Sequence[PatternResult], *, others: int) -> PatternResul
     judged = [row for row in rows if row.enough]
     if not judged or len(rows) < 2 or (others == 0 and len(judged) < 2):
         return None
-    from scipy import stats
-
     weakest = judged[0]
     rest = [row for row in rows if row is not weakest]
     correct, n = sum(row.correct for row in rest), sum(row.n for row in rest)
-    table = np.array([[weakest.correct, weakest.n - weakest.correct], [correct, n - correct]])
-    p_value = float(stats.fisher_exact(table, alternative="less").pvalue)
+    p_value = fisher_less(weakest.correct, weakest.n, correct, n)
     return weakest if p_value * (len(judged) + others) < 0.05 else None
 
 

@@ -70,6 +70,8 @@ SECTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "fixed_eval": {"step": STEP_NAMES, **EVAL_NAMES},
 }
 FLAG = "_nonfinite"
+NONFINITE = {"nan": 1.0, "inf": 2.0, "-inf": 3.0}
+"""What `<key>_nonfinite` says, as numbers (see `fettle.metrics.buckets`)."""
 Layout = tuple[str, str, list[tuple[str, str]]]
 """Record type, the key of its step, and for each of its fields the key in the row."""
 # A row is of a type where it holds one of these; everything else only accompanies them.

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.runs.column_names import FLAG, NONFINITE
+
 Floats = NDArray[np.float64]
 
-FLAG = "_nonfinite"
-NONFINITE = {"nan": 1.0, "inf": 2.0, "-inf": 3.0}
-"""What `<key>_nonfinite` says, as numbers (see `fettle.metrics.buckets`)."""
 _NAMES = {code: name for name, code in NONFINITE.items()}
 # Beyond it a float64 no longer tells neighbouring integers apart.
 LARGEST_EXACT = 2**53

@@ -9,10 +9,9 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from fettle.runs.checkpoints import NAME
-from fettle.runs.folder import CONFIG, METADATA, METRICS, STATUS
+from fettle.runs.folder import CALLBACK_FOLDER, CONFIG, METADATA, METRICS, STATUS, RunFolder
 from fettle.runs.huggingface import STATE
 from fettle.runs.llama_factory import TRAINER_LOG
-from fettle.runs.reader import CALLBACK_FOLDER
 
 DEEPEST = 5
 MOST_FOLDERS = 50_000
@@ -77,7 +76,7 @@ class RunFinder:
             or bool(names & LOGS)
             or any("tfevents" in name for name in names)
             or any(NAME.match(e.name) and Path(path, e.name, STATE).is_file() for e in folders)
-            or any(e.name == CALLBACK_FOLDER and _is_callback_run(Path(path, e.name)) for e in folders)
+            or any(e.name == CALLBACK_FOLDER and RunFolder.is_run(Path(path, e.name)) for e in folders)
         )
         # A link stands for where it leads: what it names is found once.
         paths = (os.path.realpath(e.path) if e.is_symlink() else e.path for e in folders)
@@ -129,17 +128,13 @@ def run_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     if (path / METADATA).is_file():
         return tuple(_stamp(path / name) for name in (STATUS, METADATA))
     inner = path / CALLBACK_FOLDER
-    if _is_callback_run(inner):
+    if RunFolder.is_run(inner):
         return tuple(_stamp(inner / name) for name in (STATUS, METADATA))
     try:
         names = sorted(n for n in os.listdir(path) if n in LOGS or "tfevents" in n or NAME.match(n))  # noqa: PTH208
     except OSError:
         names = []
     return tuple(_stamp(path / name) for name in names)
-
-
-def _is_callback_run(path: Path) -> bool:
-    return (path / METADATA).is_file() and (path / CONFIG).is_file()
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

@@ -28,6 +28,8 @@ CONFIG, METADATA, METRICS, STATUS, CONTROL = (
 )
 
 
+# Where fettle's callback writes its run, in the output folder of another trainer.
+CALLBACK_FOLDER = "fettle"
 # What describes a run takes kilobytes; a reader must not fill its memory with what does not.
 LARGEST_JSON_BYTES = 1 << 26
 
@@ -64,6 +66,11 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{path}: no run folder can be written here: {error.strerror or error}") from error
         return folder
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether a folder is a run folder of fettle."""
+        return (path / METADATA).is_file() and (path / CONFIG).is_file()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

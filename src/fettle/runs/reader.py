@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO, NAME, PINNED, folder_size, list_checkpoints
-from fettle.runs.folder import CONFIG, METADATA, RunFolder, is_locked, read_json
+from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
 from fettle.runs.foreign import find_source
 from fettle.runs.json_lines import RunLog
 from fettle.runs.layers import layer_activity
@@ -25,8 +25,6 @@ from fettle.runs.samples import load_samples, samples_path
 from fettle.runs.source import Kind, Source
 from fettle.runs.table import EventTable
 
-# Where fettle's callback writes its run, in the output folder of another trainer.
-CALLBACK_FOLDER = "fettle"
 EVAL_FIELDS = (
     "cross_entropy",
     "cross_entropy_low",
@@ -73,7 +71,7 @@ class RunReader:
     @staticmethod
     def is_run(path: Path) -> bool:
         """Whether a folder is a run folder of fettle."""
-        return (path / METADATA).is_file() and (path / CONFIG).is_file()
+        return RunFolder.is_run(path)
 
     def refresh(self) -> None:
         """Take in what is new; nothing is read twice, unless the file was replaced."""

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from fettle.errors import RunError
-from fettle.runs.discover import CALLBACK_FOLDER
-from fettle.runs.folder import RunFolder, is_locked, read_json
+from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
 from fettle.runs.numbers import integer, number
-from fettle.runs.reader import RunReader
 from fettle.runs.records import State, known_state
 
 
@@ -52,7 +50,7 @@ class RunSummary:
 def summarise_run(path: Path) -> RunSummary:
     """How a run stands. A fettle run tells by status.json and metadata.json; of others the log is read."""
     for folder in (path, path / CALLBACK_FOLDER):
-        if RunReader.is_run(folder):
+        if RunFolder.is_run(folder):
             status = read_json(RunFolder(folder).status_path)
             if status is not None:
                 return _from_status(path.name, RunFolder(folder), status)
@@ -101,6 +99,8 @@ def _state(status: dict[str, Any], folder: RunFolder) -> State:
 
 
 def _from_log(path: Path) -> RunSummary:
+    from fettle.runs.reader import RunReader
+
     reader = RunReader(path)
     train, evals = reader.records("train", last=1), reader.evals(per_sample=False)
     row: dict[str, Any] = train[-1] if train else {}

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from fettle.metrics.layers import layer_activity_summary, layer_state, layer_totals
 from fettle.runs.numbers import integer, number
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
@@ -59,6 +58,8 @@ def predictions(
 
 
 def _layers(measured: list[LayerActivity]) -> dict[str, Any]:
+    from fettle.metrics.layers import layer_activity_summary, layer_totals
+
     last = measured[-1] if measured else None
     totals = [{total.layer: total for total in layer_totals(activity.groups)} for activity in measured]
     places = sorted({layer for total in totals for layer in total}, key=lambda at: (at is None, at or 0))
@@ -80,6 +81,8 @@ def _layers(measured: list[LayerActivity]) -> dict[str, Any]:
 
 
 def _rows(activity: LayerActivity) -> list[dict[str, Any]]:
+    from fettle.metrics.layers import layer_state, layer_totals
+
     parts = [(g.group, g) for g in activity.groups] + [("all", t) for t in layer_totals(activity.groups)]
     return [
         {

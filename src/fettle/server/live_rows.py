@@ -5,9 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fettle.runs.columns import NONFINITE
+from fettle.runs.column_names import NONFINITE
 
 if TYPE_CHECKING:
     from fettle.runs import RunReader
@@ -26,7 +24,7 @@ def live_columns(run: RunReader) -> list[str]:
 
 def count_after(run: RunReader, place: int) -> int:
     """Rows of all types from a place in the log on."""
-    return sum(order.size - _first(order, place) for order in map(run.order, run.counts()))
+    return sum(order.size - int(order.searchsorted(place)) for order in map(run.order, run.counts()))
 
 
 def rows_after(run: RunReader, place: int, columns: list[str]) -> dict[str, list[Any]]:
@@ -34,15 +32,11 @@ def rows_after(run: RunReader, place: int, columns: list[str]) -> dict[str, list
     found: dict[str, list[Any]] = {}
     for type in run.counts():
         order = run.order(type)
-        first = _first(order, place)
+        first = int(order.searchsorted(place))
         if first < order.size:
             last = order.size - first
             found[type] = _values(run, first, columns) if type == AS_VALUES else run.records(type, last=last)
     return found
-
-
-def _first(order: np.ndarray[Any, Any], place: int) -> int:
-    return int(np.searchsorted(order, place))
 
 
 def _values(run: RunReader, first: int, columns: list[str]) -> list[list[Any]]:
@@ -53,8 +47,8 @@ def _values(run: RunReader, first: int, columns: list[str]) -> list[list[Any]]:
     for name, values in zip(columns, lists, strict=True):
         codes = run.nonfinite(AS_VALUES, name)
         if codes is not None:
-            for row in np.flatnonzero(np.isfinite(codes[first:])).tolist():
-                values[row] = _NAMES[float(codes[first + row])]
+            for row, code in enumerate(codes[first:].tolist()):
+                values[row] = _NAMES.get(code, values[row])
     return [list(row) for row in zip(*lists, strict=True)]
 
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
-from numpy.typing import NDArray
 
-from fettle.metrics import perplexity
-from fettle.metrics.buckets import FIELDS, min_max_buckets
 from fettle.runs.numbers import number
 from fettle.runs.records import FixedEval
 from fettle.server.answer import Json
@@ -18,6 +14,10 @@ from fettle.server.context import NamedRun
 from fettle.server.cursor import cursor_of, place_after
 from fettle.server.shapes import Evals, Metrics
 
+FIELDS = (
+    "x_first", "x_last", "min", "max", "mean", "count", "nonfinite_count", "nan_count", "inf_count",
+    "minus_inf_count",
+)  # fmt: skip
 DEFAULT_FIELDS = FIELDS[:7]
 _ONE_OF = "|".join(FIELDS)
 FIELD_LIST = f"^({_ONE_OF})(,({_ONE_OF}))*$"
@@ -42,7 +42,7 @@ def metrics(
         names = list(found) if columns is None else [name for name in columns.split(",") if name in found]
         limit = min(limit, max(1, MOST_VALUES // max(1, len(names))))
         place = place_after(since, run)
-        first = 0 if place is None else int(np.searchsorted(order, place))
+        first = 0 if place is None else int(order.searchsorted(place))
         rows = slice(first, first + limit)
         more = first + limit < order.size
         cursor = f"{run.segment}:{int(order[first + limit])}" if more else cursor_of(run)
@@ -88,31 +88,28 @@ def series(
     if unknown:
         raise HTTPException(422, f"unknown field {unknown[0][:50]!r}; there are {', '.join(FIELDS)}")
     with named.reading() as run:
-        found = run.columns(type)
-        nothing: NDArray[np.float64] = np.empty(0)
-        known = x in found and (y in found or run.nonfinite(type, y) is not None)
-        x_N = found[x] if known else nothing
-        y_N = found.get(y, np.full(x_N.size, np.nan)) if known else nothing
-        buckets = min_max_buckets(x_N, y_N, width, run.nonfinite(type, y) if known else None, start, stop)
+        from fettle.server.series import curve
+
+        body, raw, rows = curve(run, type, x, y, width, start, stop, names)
         cursor = cursor_of(run)
-    chosen = buckets.values[:, [FIELDS.index(name) for name in names]]
-    return Response(
-        np.ascontiguousarray(chosen, dtype="<f8").tobytes(),
-        media_type="application/octet-stream",
-        headers={
-            "X-Rows": str(len(chosen)),
-            "X-Fields": ",".join(names),
-            "X-Raw": str(int(buckets.raw)),
-            "X-Cursor": cursor,
-        },
-    )
+    headers = {"X-Rows": str(rows), "X-Fields": ",".join(names), "X-Raw": str(int(raw)), "X-Cursor": cursor}
+    return Response(body, media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/evals", response_model=Evals)
 def evals(named: NamedRun) -> Json:
     """Fixed evals by step, with 95 % intervals."""
+    from fettle.metrics import perplexity
+
     with named.reading() as run:
-        return Json({"evals": [_eval(e) for e in run.evals(per_sample=False)]})
+        return Json(
+            {
+                "evals": [
+                    {**_eval(e), "perplexity": perplexity(e.cross_entropy)}
+                    for e in run.evals(per_sample=False)
+                ]
+            }
+        )
 
 
 def _eval(e: FixedEval) -> dict[str, Any]:
@@ -123,4 +120,4 @@ def _eval(e: FixedEval) -> dict[str, Any]:
     )  # fmt: skip
     measured = {name: getattr(e, name) for name in names}
     told = {name: number(e.extra.get(name)) for name in ("surprisal", "seconds")}
-    return {**measured, **told, "perplexity": perplexity(e.cross_entropy)}
+    return {**measured, **told}
