@@ -1,0 +1,100 @@
+// The server's answers. An error carries the server's own one line.
+
+export class ApiError extends Error {
+  /** @param {string} message @param {number} status */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** @typedef {Record<string, string | number | null | undefined>} Query */
+
+/** @param {string} path @param {Query} [query] */
+export function url(path, query = {}) {
+  const set = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const text = new URLSearchParams(set.map(([key, value]) => [key, String(value)])).toString();
+  return `/api/${path}${text ? `?${text}` : ""}`;
+}
+
+/** @param {string} id @param {string} [rest] */
+export function runPath(id, rest = "") {
+  return `runs/${encodeURIComponent(id)}${rest && `/${rest}`}`;
+}
+
+/** @param {string} path @param {Query} [query] @param {RequestInit} [options] */
+async function ask(path, query, options) {
+  let response;
+  try {
+    response = await fetch(url(path, query), options);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new ApiError("The server does not answer.", 0);
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  const detail = typeof body?.detail === "string" ? body.detail : `The server answered ${response.status}.`;
+  throw new ApiError(detail, response.status);
+}
+
+/** @param {string} path @param {Query} [query] @param {AbortSignal} [signal] @returns {Promise<any>} */
+export async function getJson(path, query, signal) {
+  return (await ask(path, query, { signal })).json();
+}
+
+/** @param {string} path @param {any} body @returns {Promise<any>} */
+export async function postJson(path, body) {
+  const headers = { "Content-Type": "application/json" };
+  return (await ask(path, {}, { method: "POST", headers, body: JSON.stringify(body) })).json();
+}
+
+/**
+ * One curve: buckets with their extremes, or every point where there are few.
+ * @typedef {object} Track
+ * @property {number[]} x
+ * @property {(number | null)[]} y mean of a bucket; null where it holds no finite value
+ * @property {(number | null)[]} low
+ * @property {(number | null)[]} high
+ * @property {{x: number, kind: "nan" | "inf" | "-inf", count: number}[]} marks
+ * @property {boolean} raw whether every point is here
+ */
+
+/** @param {string} id @param {Query} query @param {AbortSignal} [signal] @returns {Promise<Track>} */
+export async function getSeries(id, query, signal) {
+  const response = await ask(runPath(id, "series"), query, { signal });
+  const names = (response.headers.get("X-Fields") ?? "").split(",");
+  const raw = response.headers.get("X-Raw") === "1";
+  return decodeSeries(new DataView(await response.arrayBuffer()), names, raw);
+}
+
+/** @param {DataView} data @param {string[]} names @param {boolean} raw @returns {Track} */
+export function decodeSeries(data, names, raw) {
+  const width = names.length;
+  const rows = Math.floor(data.byteLength / 8 / width);
+  /** @type {Track} */
+  const track = { x: [], y: [], low: [], high: [], marks: [], raw };
+  for (let row = 0; row < rows; row += 1) {
+    /** @type {Record<string, number>} */
+    const field = {};
+    names.forEach((name, column) => {
+      field[name] = data.getFloat64(8 * (row * width + column), true);
+    });
+    const x = raw ? field.x_first : (field.x_first + field.x_last) / 2;
+    track.x.push(x);
+    track.y.push(finite(field.mean));
+    track.low.push(finite(field.min));
+    track.high.push(finite(field.max));
+    for (const [kind, name] of MARKS) {
+      if (field[name] > 0) track.marks.push({ x, kind, count: field[name] });
+    }
+  }
+  return track;
+}
+
+/** @type {["nan" | "inf" | "-inf", string][]} */
+const MARKS = [["nan", "nan_count"], ["inf", "inf_count"], ["-inf", "neg_inf_count"], ["nan", "nonfinite_count"]];
+
+/** @param {number} value */
+function finite(value) {
+  return Number.isFinite(value) ? value : null;
+}

@@ -1,0 +1,67 @@
+// Where the page begins: which view the address asks for, and what belongs to all views.
+
+import { openExport } from "./export.js";
+import { listenForKeys } from "./keys.js";
+import { address, at, onMove } from "./place.js";
+import { recall, remember } from "./preferences.js";
+import { RunList } from "./run-list.js";
+import { applyTheme, toggleTheme } from "./theme.js";
+import { CompareView } from "./views/compare-view.js";
+import { RunView } from "./views/run-view.js";
+import { RunsView } from "./views/runs-view.js";
+
+/** @param {string} id */
+const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+const main = element("main");
+const list = new RunList(element("runs"));
+/** @type {RunView | RunsView | CompareView | null} */
+let view = null;
+
+function show() {
+  view?.destroy();
+  const [compare, run] = [at("compare"), at("run")];
+  if (compare) view = new CompareView(main, compare.split(",").map(decodeURIComponent));
+  else if (run) view = new RunView(main, run);
+  else view = new RunsView(main, list);
+  document.body.dataset.view = compare ? "compare" : run ? "run" : "runs";
+  element("open-export").hidden = !(view instanceof RunView);
+  list.mark();
+  scrollTo(0, 0);
+}
+
+/** Narrow windows begin without the list. @param {boolean} open */
+function setRunsOpen(open) {
+  document.body.classList.toggle("runs-closed", !open);
+  element("toggle-runs").setAttribute("aria-expanded", String(open));
+}
+
+const wide = matchMedia("(min-width: 1000px)");
+setRunsOpen(wide.matches && recall("runs") !== "closed");
+element("toggle-runs").addEventListener("click", () => {
+  const open = document.body.classList.contains("runs-closed");
+  setRunsOpen(open);
+  if (wide.matches) remember("runs", open ? "open" : "closed");
+});
+onMove((changed) => {
+  if (!changed.has("run") && !changed.has("compare")) return;
+  if (!wide.matches) setRunsOpen(false);
+  show();
+});
+
+const exportRun = () => view instanceof RunView && openExport(view.run);
+element("open-export").addEventListener("click", exportRun);
+element("toggle-theme").addEventListener("click", toggleTheme);
+element("home").setAttribute("href", address({}));
+listenForKeys({
+  help: element("help"),
+  opener: element("open-help"),
+  run: () => (view instanceof RunView ? view : null),
+  export: exportRun,
+  search: () => {
+    if (!(view instanceof RunsView)) setRunsOpen(true);
+    (view instanceof RunsView ? view : list).focusSearch();
+  },
+});
+applyTheme();
+show();

@@ -1,0 +1,117 @@
+// All runs as a table: the view without a run.
+
+import { fill, h } from "../dom.js";
+import { ago, decimal, duration, integer, percent, shown } from "../format.js";
+import { address } from "../place.js";
+import { stateChip } from "../signs.js";
+
+/** @type {[string, string, boolean][]} key, title, whether it is a number */
+const COLUMNS = [
+  ["name", "Run", false],
+  ["state", "State", false],
+  ["model", "Model", false],
+  ["step", "Step", true],
+  ["loss", "Loss", true],
+  ["exact_match", "Exact match", true],
+  ["cross_entropy", "Cross-entropy", true],
+  ["alerts", "Alerts", true],
+  ["eta_seconds", "Time left", true],
+  ["updated_at", "Updated", true],
+];
+
+export class RunsView {
+  /** @param {HTMLElement} host @param {import("../run-list.js").RunList} list */
+  constructor(host, list) {
+    this.list = list;
+    this.sort = "updated_at";
+    this.descending = true;
+    document.title = "Runs · fettle";
+    this.search = h("input", { type: "search", placeholder: "Search runs  /", "aria-label": "Search runs", value: list.query, oninput: () => list.setQuery(this.search.value) });
+    this.compare = h("a", { class: "button" });
+    this.headings = h("tr");
+    this.rows = h("tbody");
+    this.note = h("p", { class: "footnote", role: "status" });
+    fill(
+      host,
+      h("div", { class: "run-head" }, h("div", { class: "run-title" }, h("h1", { text: "Runs" }), this.search, this.compare)),
+      h("div", { class: "scroll panel", tabindex: 0, role: "region", "aria-label": "Table of runs" }, h("table", { class: "runs-table" }, h("thead", {}, this.headings), this.rows)),
+      this.note,
+    );
+    this.draw = this.draw.bind(this);
+    list.listeners.add(this.draw);
+    this.draw();
+  }
+
+  destroy() {
+    this.list.listeners.delete(this.draw);
+  }
+
+  focusSearch() {
+    this.search.focus();
+  }
+
+  draw() {
+    const { list } = this;
+    if (!this.headings.children.length || this.drawnSort !== this.sort + this.descending) this.drawHeadings();
+    const rows = [...list.rows].sort((a, b) => order(a[this.sort], b[this.sort], this.descending));
+    const now = JSON.stringify([rows, [...list.chosen]]);
+    this.compare.hidden = list.chosen.size < 2;
+    this.compare.textContent = `Compare ${list.chosen.size} runs`;
+    this.compare.setAttribute("href", list.compareAddress());
+    this.note.textContent = list.error ?? (list.rows.length < list.total ? `${list.rows.length} of ${integer(list.total)} runs are shown.` : list.total ? "" : "No runs in this folder yet. A run appears here as soon as its folder does.");
+    if (now === this.drawn) return;
+    this.drawn = now;
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset?.key;
+    fill(this.rows, rows.map((row) => this.row(row)));
+    if (focused) /** @type {HTMLElement | null} */ (this.rows.querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus();
+  }
+
+  drawHeadings() {
+    this.drawnSort = this.sort + this.descending;
+    fill(
+      this.headings,
+      h("th", {}, h("span", { class: "hidden", text: "Compare" })),
+      COLUMNS.map(([key, title, numeric]) => {
+        const sorted = key === this.sort;
+        const choose = () => {
+          this.descending = sorted ? !this.descending : numeric;
+          this.sort = key;
+          this.draw();
+          this.headings.querySelector(`[data-key="${key}"]`)?.focus();
+        };
+        const arrow = sorted ? (this.descending ? " ↓" : " ↑") : "";
+        return h("th", { scope: "col", class: numeric ? "number" : "", "aria-sort": sorted ? (this.descending ? "descending" : "ascending") : null }, h("button", { type: "button", class: "sort", "data-key": key, text: title + arrow, onclick: choose }));
+      }),
+    );
+  }
+
+  /** @param {any} row */
+  row(row) {
+    const number = (/** @type {any} */ content) => h("td", { class: "number" }, content);
+    const of = typeof row.total_steps === "number" ? ` / ${integer(row.total_steps)}` : "";
+    const box = h("input", { type: "checkbox", checked: this.list.chosen.has(row.id), "aria-label": `Compare ${row.name ?? row.id}`, "data-key": `box ${row.id}`, onchange: () => this.list.choose(row.id, box.checked) });
+    return h(
+      "tr",
+      {},
+      h("td", {}, box),
+      h("th", { scope: "row" }, h("a", { href: address({ run: row.id }), "data-key": `run ${row.id}`, text: row.name ?? row.id })),
+      h("td", {}, stateChip(row.state)),
+      h("td", { text: row.model ?? "" }),
+      number(shown(row.step, (v) => integer(v) + of, true)),
+      number(shown(row.streaming_ce ?? row.loss, decimal, true)),
+      number(shown(row.exact_match, percent, true)),
+      number(shown(row.cross_entropy, decimal, true)),
+      number(row.alerts ? `${row.alerts} open` : "none"),
+      number(typeof row.eta_seconds === "number" ? duration(row.eta_seconds) : ""),
+      number(shown(row.updated_at, ago, true)),
+    );
+  }
+}
+
+/** Missing values come last, whichever way. @param {any} a @param {any} b @param {boolean} descending */
+function order(a, b, descending) {
+  if (a === b) return 0;
+  if (a === null || a === undefined) return 1;
+  if (b === null || b === undefined) return -1;
+  return (a < b ? -1 : 1) * (descending ? -1 : 1);
+}
