@@ -40,6 +40,11 @@ export function decimal(value) {
   return size >= 0.1 ? value.toFixed(3) : value.toPrecision(3);
 }
 
+/** A loss: three decimals, so that a column of them lines up. @param {number} value */
+export function nats(value) {
+  return Math.abs(value) >= 1e4 || (value !== 0 && Math.abs(value) < 5e-4) ? decimal(value) : value.toFixed(3);
+}
+
 /** @param {number} value share from 0 to 1 @param {number} [digits] */
 export function percent(value, digits = 1) {
   return `${(100 * value).toFixed(digits)}${THIN}%`;

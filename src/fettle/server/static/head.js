@@ -2,7 +2,7 @@
 
 import { getJson, postJson, runPath } from "./api.js";
 import { announce, fill, h } from "./dom.js";
-import { ago, decimal, duration, integer, measured } from "./format.js";
+import { ago, duration, integer, measured, nats } from "./format.js";
 import { stateChip, sign } from "./signs.js";
 import { isFinished } from "./run.js";
 
@@ -100,7 +100,7 @@ function facts(row) {
   if (measured(row.step)) parts.push(measured(row.total_steps) ? `step ${integer(row.step)} of ${integer(row.total_steps)}` : `step ${integer(row.step)}`);
   if (measured(row.epoch)) parts.push(`epoch ${row.epoch.toFixed(2)}`);
   if (!isFinished(row.state)) parts.push(measured(row.eta_seconds) ? `${duration(row.eta_seconds)} left` : "time left not measured");
-  if (measured(row.streaming_ce)) parts.push(`loss ${decimal(row.streaming_ce)}`);
+  if (measured(row.streaming_ce)) parts.push(`loss ${nats(row.streaming_ce)}`);
   if (row.model) parts.push(row.model);
   if (measured(row.updated_at)) parts.push(`updated ${ago(row.updated_at)}`);
   if (isFinished(row.state) && status.reason) parts.push(status.reason);

@@ -49,6 +49,10 @@ onMove((changed) => {
   show();
 });
 
+document.addEventListener("show-panel", (event) => {
+  if (view instanceof RunView) view.show(/** @type {CustomEvent} */ (event).detail);
+});
+
 const exportRun = () => view instanceof RunView && openExport(view.run);
 element("open-export").addEventListener("click", exportRun);
 element("toggle-theme").addEventListener("click", toggleTheme);

@@ -108,7 +108,7 @@ export class Panel {
     this.mounted = true;
     this.seen.disconnect();
     this.spec.mount(this.context);
-    if (!this.body.childElementCount) this.body.append(h("p", { class: "footnote", role: "status", text: "Reading …" }));
+    if (!this.body.childElementCount) fill(this.body, h("p", { class: "footnote", role: "status", text: "Reading …" }));
   }
 
   /** @param {boolean} open */

@@ -2,7 +2,7 @@
 
 import { getJson } from "./api.js";
 import { fill, h } from "./dom.js";
-import { decimal, integer, measured, percent } from "./format.js";
+import { integer, measured, nats, percent } from "./format.js";
 import { address, at } from "./place.js";
 import { sign, stateChip } from "./signs.js";
 
@@ -129,6 +129,6 @@ function summary(row) {
   if (measured(row.step)) parts.push(measured(row.total_steps) ? `${integer(row.step)} / ${integer(row.total_steps)}` : `step ${integer(row.step)}`);
   if (measured(row.exact_match)) parts.push(`EM ${percent(row.exact_match)}`);
   const loss = row.streaming_ce ?? row.loss;
-  if (measured(loss)) parts.push(`loss ${decimal(loss)}`);
+  if (measured(loss)) parts.push(`loss ${nats(loss)}`);
   return parts;
 }

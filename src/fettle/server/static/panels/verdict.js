@@ -1,7 +1,7 @@
 // What to do with the run, with which checkpoint, and why: the first thing a reader sees.
 
 import { copyText, fill, h } from "../dom.js";
-import { decimal, integer, margin, measured, notMeasured, percent, words } from "../format.js";
+import { integer, margin, measured, nats, notMeasured, percent, words } from "../format.js";
 import { sign } from "../signs.js";
 
 /** @type {Record<string, [Parameters<typeof sign>[0], string, string]>} */
@@ -30,13 +30,20 @@ function render(data) {
   return h(
     "div",
     { class: `verdict tone-${tone}` },
-    h("p", { class: "verdict-action" }, sign(name), title),
-    h("p", { class: "verdict-advice", text: data.recommendation }),
+    h("div", { class: "verdict-what" }, h("p", { class: "verdict-action" }, sign(name), title), h("p", { class: "verdict-advice", text: data.recommendation })),
     tiles(data),
-    reasons(data),
-    data.warnings?.length ? h("ul", { class: "warnings" }, data.warnings.map((/** @type {string} */ text) => h("li", {}, sign("warning"), h("span", { text })))) : null,
-    data.not_measured?.length ? h("p", { class: "footnote" }, h("b", { text: "Not measured: " }), data.not_measured.join(", ")) : null,
+    h("div", { class: "verdict-why" }, reasons(data), warnings(data.warnings ?? []), missing(data.not_measured ?? [])),
   );
+}
+
+/** @param {string[]} texts */
+function warnings(texts) {
+  return texts.length ? h("ul", { class: "warnings" }, texts.map((text) => h("li", {}, sign("warning"), h("span", { text })))) : null;
+}
+
+/** @param {string[]} names */
+function missing(names) {
+  return names.length ? h("p", { class: "footnote" }, h("b", { text: "Not measured: " }), names.join(", ")) : null;
 }
 
 /** @param {any} data */
@@ -48,8 +55,8 @@ function tiles(data) {
     "dl",
     { class: "tiles" },
     tile("Exact match", numbers.exact_match, percent, margin(numbers.exact_match_low, numbers.exact_match_high, points), trendLine(trends.exact_match)),
-    tile("Cross-entropy", numbers.cross_entropy, decimal, margin(numbers.cross_entropy_low, numbers.cross_entropy_high, decimal), trendLine(trends.cross_entropy)),
-    tile("Calibration error", numbers.expected_calibration_error, decimal, "", measured(numbers.samples) ? `ECE, ${integer(numbers.samples)} samples` : "ECE"),
+    tile("Cross-entropy", numbers.cross_entropy, nats, margin(numbers.cross_entropy_low, numbers.cross_entropy_high, nats), trendLine(trends.cross_entropy)),
+    tile("Calibration error", numbers.expected_calibration_error, nats, "", measured(numbers.samples) ? `ECE, ${integer(numbers.samples)} samples` : "ECE"),
     checkpointTile(data.checkpoint, data.evidence?.choice),
   );
 }

@@ -3,17 +3,17 @@
 import { getJson, getSeries, runPath } from "../api.js";
 import { Chart } from "../chart.js";
 import { fill, h } from "../dom.js";
-import { decimal, measured, notMeasured, percent, words } from "../format.js";
+import { decimal, measured, nats, notMeasured, percent, words } from "../format.js";
 import { address, at, move, numberAt, onMove } from "../place.js";
-import { evalTrack } from "../panels/loss.js";
+import { evalTrack } from "../evals.js";
 
 /** @type {Record<string, {label: string, type: string, column: string, format: (v: number) => string}>} */
 const METRICS = {
-  streaming_ce: { label: "Train loss, smoothed", type: "train", column: "streaming_ce", format: decimal },
-  loss: { label: "Train loss, each step", type: "train", column: "loss", format: decimal },
-  cross_entropy: { label: "Held-out cross-entropy", type: "fixed_eval", column: "cross_entropy", format: decimal },
+  streaming_ce: { label: "Train loss, smoothed", type: "train", column: "streaming_ce", format: nats },
+  loss: { label: "Train loss, each step", type: "train", column: "loss", format: nats },
+  cross_entropy: { label: "Held-out cross-entropy", type: "fixed_eval", column: "cross_entropy", format: nats },
   exact_match: { label: "Exact match", type: "fixed_eval", column: "exact_match", format: percent },
-  expected_calibration_error: { label: "Calibration error (ECE)", type: "fixed_eval", column: "expected_calibration_error", format: decimal },
+  expected_calibration_error: { label: "Calibration error (ECE)", type: "fixed_eval", column: "expected_calibration_error", format: nats },
   learning_rate: { label: "Learning rate", type: "train", column: "learning_rate", format: decimal },
   grad_norm: { label: "Gradient norm", type: "train", column: "grad_norm", format: decimal },
   tokens_per_sec: { label: "Tokens per second", type: "train", column: "tokens_per_sec", format: decimal },
@@ -123,7 +123,7 @@ function testTable(tests) {
   if (!tests.length) return h("p", { class: "footnote", text: "Not measured: a paired test needs fixed evals of the same samples in both runs." });
   const rows = tests.map((test) => {
     const share = test.metric === "exact_match";
-    const format = (/** @type {any} */ v) => (measured(v) ? (share ? `${v > 0 ? "+" : ""}${(100 * v).toFixed(1)}` : `${v > 0 ? "+" : ""}${decimal(v)}`) : "");
+    const format = (/** @type {any} */ v) => (measured(v) ? (share ? `${v > 0 ? "+" : ""}${(100 * v).toFixed(1)}` : `${v > 0 ? "+" : ""}${nats(v)}`) : "");
     const better = !measured(test.p) || test.p >= 0.05 ? "no difference shown" : test.difference > 0 === share ? "the second is better" : "the first is better";
     const range = measured(test.low) && measured(test.high) ? `${format(test.low)} to ${format(test.high)}` : notMeasured(true);
     return h("tr", {}, h("th", { scope: "row", text: test.a }), h("td", { text: test.b }), h("td", { text: words(test.metric) }), h("td", { class: "number" }, measured(test.difference) ? `${format(test.difference)}${share ? " points" : " nats"}` : notMeasured(true)), h("td", { class: "number" }, range), h("td", { class: "number" }, measured(test.p) ? (test.p < 0.001 ? "< 0.001" : test.p.toFixed(3)) : notMeasured(true)), h("td", { text: better }));

@@ -1,7 +1,7 @@
 // All runs as a table: the view without a run.
 
 import { fill, h } from "../dom.js";
-import { ago, decimal, duration, integer, percent, shown } from "../format.js";
+import { ago, duration, integer, nats, percent, shown } from "../format.js";
 import { address } from "../place.js";
 import { stateChip } from "../signs.js";
 
@@ -98,9 +98,9 @@ export class RunsView {
       h("td", {}, stateChip(row.state)),
       h("td", { text: row.model ?? "" }),
       number(shown(row.step, (v) => integer(v) + of, true)),
-      number(shown(row.streaming_ce ?? row.loss, decimal, true)),
+      number(shown(row.streaming_ce ?? row.loss, nats, true)),
       number(shown(row.exact_match, percent, true)),
-      number(shown(row.cross_entropy, decimal, true)),
+      number(shown(row.cross_entropy, nats, true)),
       number(row.alerts ? `${row.alerts} open` : "none"),
       number(typeof row.eta_seconds === "number" ? duration(row.eta_seconds) : ""),
       number(shown(row.updated_at, ago, true)),

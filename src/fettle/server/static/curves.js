@@ -1,0 +1,49 @@
+// A chart in a panel: made, followed and ended with it.
+
+import { Chart } from "./chart.js";
+import { h } from "./dom.js";
+import { follow, zoomAll, zoomWindow } from "./follow.js";
+import { notMeasured } from "./format.js";
+
+/** A chart that shares its window with all others. @param {import("./panel.js").Context} context @param {HTMLElement} host @param {import("./chart.js").ChartOptions} options */
+export function stepChart(context, host, options) {
+  const chart = new Chart(host, { onZoom: zoomAll, ...options });
+  context.stop.addEventListener("abort", () => chart.destroy());
+  return chart;
+}
+
+/** A chart whose tracks come from the answers about evals, not from `follow`. @param {import("./panel.js").Context} context @param {HTMLElement} host @param {import("./chart.js").ChartOptions} options */
+export function evalChart(context, host, options) {
+  const chart = stepChart(context, host, options);
+  const frame = () => {
+    chart.window = zoomWindow();
+    chart.domain = [0, Math.max(1, context.run.lastStep)];
+    chart.draw();
+  };
+  context.onMove(["from", "to"], frame);
+  context.listen(context.run, "rows", frame);
+  frame();
+  return chart;
+}
+
+/**
+ * Charts of columns of the log, one below the other; a chart of which nothing was recorded says so in one line.
+ * @param {import("./panel.js").Context} context @param {HTMLElement} host
+ * @param {{label: string, height: number, type: string, specs: (import("./chart.js").TrackSpec & {column: string})[]}[]} list
+ */
+export function columnCharts(context, host, list) {
+  const missing = [];
+  for (const { label, height, type, specs } of list) {
+    const columns = context.run.row?.columns?.[type] ?? [];
+    const recorded = specs.filter((spec) => columns.includes(spec.column));
+    if (!recorded.length) {
+      missing.push(label);
+      continue;
+    }
+    const box = h("div", { class: "chart-box" });
+    host.append(box);
+    const chart = stepChart(context, box, { label, height, specs: recorded });
+    follow(context, chart, recorded.map((spec) => ({ key: spec.key, type, column: spec.column })));
+  }
+  if (missing.length) host.append(h("p", { class: "footnote" }, `${missing.join(", ")}: `, notMeasured()));
+}
