@@ -8,6 +8,7 @@ import mimetypes
 import struct
 import sys
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -310,9 +311,9 @@ def _compare(paths: dict[str, Path]) -> Any:
     tests, ids = [], list(runs)
     for n, a in enumerate(ids):
         for b in ids[n + 1 :]:
-            last = [runs[i].evals()[-1:] for i in (a, b)]
+            last = [[replace(e, step=n) for n, e in enumerate(runs[i].evals()[-1:], k)] for k, i in enumerate((a, b))]
             found = pair([*last[0], *last[1]], "exact_match") if all(last) else None
-            if found is None:
+            if found is None or found.values.shape[1] < 2:
                 continue
             gap = found.values[:, 1] - found.values[:, 0]
             error = 1.96 * gap.std() / math.sqrt(len(gap))

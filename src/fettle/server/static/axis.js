@@ -1,4 +1,4 @@
-// Ticks of a logarithmic axis that need not begin at a power of ten.
+// Ranges, ticks and labels of the axes of a chart.
 
 /** 1, 2 and 5 times powers of ten within the range; only powers where there are many. @param {number} low @param {number} high */
 export function logTicks(low, high) {
@@ -20,4 +20,14 @@ export function padded(low, high, log) {
   if (log) return [low / 1.08, high * 1.08];
   const air = high > low ? 0.06 * (high - low) : Math.abs(high) * 0.1 || 1;
   return [low >= 0 && low - air < 0 ? 0 : low - air, high + air];
+}
+
+/** Labels of ticks without the zeros that all of them end with. @param {number[]} ticks @param {(value: number) => string} format */
+export function axisLabels(ticks, format) {
+  let labels = ticks.map(format);
+  const trimmed = /^([^.]*)(\.\d*?)0(?=\D*$)/;
+  while (labels.some((label) => label.includes(".")) && labels.every((label) => !label.includes(".") || trimmed.test(label))) {
+    labels = labels.map((label) => label.replace(trimmed, "$1$2").replace(/\.(?=\D*$)/, ""));
+  }
+  return labels;
 }

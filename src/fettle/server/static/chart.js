@@ -1,8 +1,8 @@
 // A chart over steps: lines, bands, marks, zoom, keyboard, PNG. uPlot draws; everything else is here.
 
-import { logTicks, padded } from "./axis.js";
+import { axisLabels, logTicks, padded } from "./axis.js";
 import { h } from "./dom.js";
-import { decimal, integer } from "./format.js";
+import { integer } from "./format.js";
 import { Legend, pointAt } from "./legend.js";
 import { describeMarks, drawLines, drawMarks } from "./marks.js";
 import { colour, onTheme } from "./theme.js";
@@ -21,7 +21,7 @@ import { colour, onTheme } from "./theme.js";
  * @property {boolean} [band] fill between low and high
  * @property {boolean} [interval] low and high are an interval, told in the legend
  */
-/** @typedef {{label: string, specs: TrackSpec[], height?: number, log?: boolean, onZoom?: (from: number | null, to: number | null) => void}} ChartOptions */
+/** @typedef {{label: string, specs: TrackSpec[], height?: number, log?: boolean, zero?: boolean, onZoom?: (from: number | null, to: number | null) => void}} ChartOptions */
 
 const KEY_STEP = 0.02;
 /** Every chart on the page, for the export. @type {Set<Chart>} */
@@ -146,7 +146,7 @@ export class Chart {
       legend: { show: false },
       scales: {
         x: { time: false, range: () => this.visible() },
-        y: { distr: this.log ? 3 : 1, range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => padded(low, high, this.log) },
+        y: { distr: this.log ? 3 : 1, range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => padded(this.options.zero && low !== null ? Math.min(0, low) : low, high, this.log) },
       },
       axes: [
         { stroke: ink, grid: { show: false }, ticks, font, space: 70, size: 26, gap: 4, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((v) => (Number.isInteger(v) ? integer(v) : "")) },
@@ -163,7 +163,7 @@ export class Chart {
       hooks: {
         drawAxes: [(/** @type {any} */ plot) => drawLines(plot, this.lines)],
         draw: [(/** @type {any} */ plot) => drawMarks(plot, this.marks())],
-        setCursor: [(/** @type {any} */ plot) => this.legend.show(this.tracks, plot.cursor.left >= 0 ? plot.posToVal(plot.cursor.left, "x") : null)],
+        setCursor: [(/** @type {any} */ plot) => this.legend.show(this.tracks, plot.cursor.left >= 0 ? plot.posToVal(plot.cursor.left, "x") : this.window[1])],
         setSelect: [(/** @type {any} */ plot) => this.select(plot)],
       },
     };
@@ -174,7 +174,8 @@ export class Chart {
     const show = !this.off.has(spec.key);
     const stroke = () => colour(spec.colour);
     const line = { show, stroke, width: spec.width ?? 1.5, dash: spec.dash, points: { show: Boolean(spec.points), size: 6, fill: stroke } };
-    const edge = { show: show && Boolean(spec.band), stroke: "transparent", width: 0, points: { show: false } };
+    // The edges of a bucket are drawn, too: a spike of one step is as narrow as a hair, and must be seen.
+    const edge = { show: show && Boolean(spec.band), stroke: spec.interval ? "transparent" : () => colour(`${spec.colour}-band`), width: 1, points: { show: false } };
     return [line, edge, edge];
   }
 
@@ -231,7 +232,7 @@ export class Chart {
 
   /** The chart in words, for those who do not see it, and what is no number for everyone. */
   describe() {
-    this.legend.show(this.tracks, null);
+    this.legend.show(this.tracks, this.window[1]);
     const parts = this.options.specs.map((spec) => {
       const point = pointAt(this.tracks.get(spec.key), null);
       return `${spec.label} ${point ? `${spec.format(point.y)} at step ${Math.round(point.x)}` : "not measured"}`;
@@ -267,17 +268,6 @@ export class Chart {
     ctx.drawImage(source, 12 * ratio, head);
     return picture;
   }
-}
-
-/** Labels of ticks, in as many digits as tell them apart. @param {number[]} splits @param {(value: number) => string} format */
-function axisLabels(splits, format) {
-  const labels = splits.map((value) => format(value));
-  if (new Set(labels).size === labels.length && format !== decimal) return labels;
-  const gap = splits.length > 1 ? Math.min(...splits.slice(1).map((v, i) => v - splits[i])) : 1;
-  const top = Math.max(...splits.map(Math.abs));
-  if (top >= 1e6 || top < 1e-3) return splits.map((v) => (v ? v.toExponential(1).replace("e+", "e") : "0"));
-  const digits = Math.max(0, Math.min(6, Math.ceil(-Math.log10(gap) - 1e-9)));
-  return splits.map((v) => (top >= 10_000 ? integer(v) : v.toFixed(digits)));
 }
 
 /** A finger along the chart moves the cursor. @param {HTMLElement} element @param {(left: number) => void} move */

@@ -29,11 +29,11 @@ export function evalChart(context, host, options) {
 /**
  * Charts of columns of the log, one below the other; a chart of which nothing was recorded says so in one line.
  * @param {import("./panel.js").Context} context @param {HTMLElement} host
- * @param {{label: string, height: number, type: string, specs: (import("./chart.js").TrackSpec & {column: string})[]}[]} list
+ * @param {{label: string, height: number, type: string, zero?: boolean, specs: (import("./chart.js").TrackSpec & {column: string})[]}[]} list
  */
 export function columnCharts(context, host, list) {
   const missing = [];
-  for (const { label, height, type, specs } of list) {
+  for (const { label, height, type, zero, specs } of list) {
     const columns = context.run.row?.columns?.[type] ?? [];
     const recorded = specs.filter((spec) => columns.includes(spec.column));
     if (!recorded.length) {
@@ -42,7 +42,7 @@ export function columnCharts(context, host, list) {
     }
     const box = h("div", { class: "chart-box" });
     host.append(box);
-    const chart = stepChart(context, box, { label, height, specs: recorded });
+    const chart = stepChart(context, box, { label, height, zero, specs: recorded });
     follow(context, chart, recorded.map((spec) => ({ key: spec.key, type, column: spec.column })));
   }
   if (missing.length) host.append(h("p", { class: "footnote" }, `${missing.join(", ")}: `, notMeasured()));

@@ -27,22 +27,28 @@ export function shown(value, format, short = false) {
 
 /** 12 345 with thin spaces. @param {number} value */
 export function integer(value) {
-  return String(Math.round(value)).replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
+  return signed(String(Math.round(value))).replace(/\B(?=(\d{3})+(?!\d))/g, THIN);
 }
 
 /** Three decimals from 0.1 to 1000, four significant digits elsewhere. @param {number} value */
 export function decimal(value) {
   const size = Math.abs(value);
   if (value === 0) return "0";
-  if (size >= 1e6 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
+  if (size >= 1e6 || size < 1e-3) return signed(value.toExponential(2).replace("e+", "e"));
   if (size >= 1000) return integer(value);
-  if (size >= 100) return value.toFixed(1);
-  return size >= 0.1 ? value.toFixed(3) : value.toPrecision(3);
+  if (size >= 100) return signed(value.toFixed(1));
+  return signed(size >= 0.1 ? value.toFixed(3) : value.toPrecision(3));
+}
+
+/** A true minus in front. @param {string} text */
+function signed(text) {
+  return text.replace(/^-/, "−");
 }
 
 /** A loss: three decimals, so that a column of them lines up. @param {number} value */
 export function nats(value) {
-  return Math.abs(value) >= 1e4 || (value !== 0 && Math.abs(value) < 5e-4) ? decimal(value) : value.toFixed(3);
+  const odd = Math.abs(value) >= 1e4 || (value !== 0 && Math.abs(value) < 5e-4);
+  return odd ? decimal(value) : signed(value.toFixed(3));
 }
 
 /** @param {number} value share from 0 to 1 @param {number} [digits] */

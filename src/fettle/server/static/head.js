@@ -11,7 +11,6 @@ const CONNECTIONS = {
   connecting: ["clock", "connecting", "calm"],
   live: ["dot", "live", "good"],
   lost: ["cross", "reconnecting", "critical"],
-  ended: ["check", "final", "calm"],
 };
 
 export class Head {
@@ -46,8 +45,8 @@ export class Head {
     this.name.textContent = row.name ?? this.run.id;
     this.name.title = row.name ?? this.run.id;
     fill(this.state, stateChip(row.state));
-    const [name, text, tone] = CONNECTIONS[this.run.connection];
-    fill(this.connection, h("span", { class: `chip tone-${tone}` }, sign(name), text));
+    const [name, text, tone] = CONNECTIONS[this.run.connection] ?? [];
+    fill(this.connection, name ? h("span", { class: `chip tone-${tone}` }, sign(name), text) : null);
     this.bar.hidden = !measured(row.total_steps) || !measured(row.step);
     if (!this.bar.hidden) this.bar.value = Math.min(1, row.step / row.total_steps);
     fill(this.facts, facts(row).map((fact) => h("span", {}, fact)));

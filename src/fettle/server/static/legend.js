@@ -50,7 +50,7 @@ export class Legend {
       const point = pointAt(tracks.get(spec.key), x);
       if (entry) fill(entry.value, point ? text(spec, point) : notMeasured(true));
     }
-    this.where.textContent = x === null ? "latest" : `${this.unit} ${integer(x)}`;
+    this.where.textContent = x === null ? "" : `${this.unit} ${integer(x)}`;
   }
 }
 

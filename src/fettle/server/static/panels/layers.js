@@ -1,9 +1,13 @@
 // How far each layer moved from the weights that training began with.
 
+import { evalChart } from "../curves.js";
 import { fill, h } from "../dom.js";
 import { decimal, integer, measured, notMeasured, percent } from "../format.js";
 import { choices } from "../panel.js";
 import { sign } from "../signs.js";
+
+/** @param {number} value */
+const share = (value) => percent(value, 3);
 
 /** @type {import("../panel.js").PanelSpec} */
 export const layers = {
@@ -13,7 +17,16 @@ export const layers = {
     let shown = "top";
     /** @type {any} */
     let last = null;
-    const draw = () => last && fill(context.body, render(last, shown));
+    const now = h("div", { class: "panel-body" });
+    const past = h("div", { class: "chart-box" });
+    context.body.append(now, past);
+    const history = new History(context, past);
+    const draw = () => {
+      if (!last) return;
+      fill(now, render(last, shown));
+      past.hidden = shown !== "top" || !last.layers?.length;
+      if (!past.hidden) history.show(last);
+    };
     context.tools.append(
       choices("Layers", [["top", "top 5"], ["all", "all"], ["groups", "layer × group"]], shown, (value) => {
         shown = value;
@@ -27,14 +40,42 @@ export const layers = {
   },
 };
 
+/** The movement of the first layers over the run. */
+class History {
+  /** @param {import("../panel.js").Context} context @param {HTMLElement} host */
+  constructor(context, host) {
+    this.context = context;
+    this.host = host;
+    this.names = "";
+    /** @type {import("../chart.js").Chart | null} */
+    this.chart = null;
+  }
+
+  /** @param {any} data */
+  show(data) {
+    const specs = data.top.map((/** @type {any} */ row, /** @type {number} */ i) => ({ key: name(row), label: name(row), colour: `--line-${i + 1}`, width: 1.6, points: true, format: share }));
+    const names = specs.map((/** @type {any} */ spec) => spec.key).join();
+    if (names !== this.names) {
+      this.names = names;
+      this.chart?.destroy();
+      fill(this.host);
+      this.chart = evalChart(this.context, this.host, { label: "Movement of the layers that moved most", height: 150, specs });
+    }
+    for (const line of data.history?.layers ?? []) {
+      if (!specs.some((/** @type {any} */ spec) => spec.key === name(line))) continue;
+      const y = line.relative_movement;
+      this.chart?.setTrack(name(line), { x: data.history.steps, y, low: y, high: y, marks: [], raw: true });
+    }
+  }
+}
+
 /** @param {any} data @param {string} shown */
 function render(data, shown) {
   if (!data.layers?.length) return h("p", { class: "footnote", text: "Not measured: the log holds no movement of layers." });
-  const rows = shown === "top" ? data.top : data.totals;
   const still = data.totals.filter((/** @type {any} */ row) => row.state === "dead").map(name);
   return [
     still.length ? h("p", { class: "warnings-line" }, sign("warning"), ` Did not move: ${still.join(", ")}.`) : null,
-    shown === "groups" ? matrix(data) : bars(rows),
+    shown === "groups" ? matrix(data) : bars(shown === "top" ? data.top : data.totals),
     h("p", { class: "footnote", text: `‖ΔW‖ / ‖W‖ at step ${integer(data.step)}${data.since_step ? `, counted from step ${integer(data.since_step)}` : ""}${data.method === "full" ? "; all weights are trained" : ""}.` }),
   ];
 }
@@ -47,26 +88,20 @@ function name(row) {
 /** @param {any[]} rows */
 function bars(rows) {
   const most = Math.max(...rows.map((row) => row.relative_movement ?? 0), 1e-12);
-  return h(
-    "div",
-    { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement of layers" },
-    h(
-      "table",
-      { class: "bars" },
-      h("thead", { class: "hidden" }, h("tr", {}, ["Layer", "Movement", "", "Gradient norm"].map((text) => h("th", { scope: "col", text })))),
-      h("tbody", {}, rows.map((row) => {
-        const bar = h("span", { class: "bar-fill" });
-        bar.style.width = `${(100 * (row.relative_movement ?? 0)) / most}%`;
-        return h("tr", {}, h("th", { scope: "row", text: name(row) }), h("td", { class: "number" }, movement(row)), h("td", { class: "bar-cell" }, bar), h("td", { class: "number footnote" }, measured(row.gradient_norm) ? `‖g‖ ${decimal(row.gradient_norm)}` : ""));
-      })),
-    ),
-  );
+  const line = (/** @type {any} */ row) => {
+    const bar = h("span", { class: "bar-fill" });
+    bar.style.width = `${(100 * (row.relative_movement ?? 0)) / most}%`;
+    const gradient = measured(row.gradient_norm) ? `‖g‖ ${decimal(row.gradient_norm)}` : "";
+    return h("tr", {}, h("th", { scope: "row", text: name(row) }), h("td", { class: "number" }, movement(row)), h("td", { class: "bar-cell" }, bar), h("td", { class: "number footnote", text: gradient }));
+  };
+  const heads = ["Layer", "Movement", "Bar", "Gradient norm"].map((text) => h("th", { scope: "col", text }));
+  return h("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement of layers" }, h("table", { class: "bars" }, h("thead", { class: "hidden" }, h("tr", {}, heads)), h("tbody", {}, rows.map(line))));
 }
 
 /** @param {any} row */
 function movement(row) {
   if (!measured(row?.relative_movement)) return notMeasured(true);
-  return row.state === "dead" ? "did not move" : percent(row.relative_movement, 3);
+  return row.state === "dead" ? "did not move" : share(row.relative_movement);
 }
 
 /** @param {any} data */
@@ -76,18 +111,12 @@ function matrix(data) {
   const most = Math.max(...data.layers.map((/** @type {any} */ row) => row.relative_movement ?? 0), 1e-12);
   const cell = (/** @type {any} */ total, /** @type {string} */ group) => {
     const row = data.layers.find((/** @type {any} */ r) => r.layer === total.layer && r.group === group);
-    const box = h("span", { class: `heat-cell small${row?.state === "dead" ? " few" : ""}` }, row ? (row.state === "dead" ? "0" : (100 * row.relative_movement).toFixed(3)) : notMeasured(true));
+    const text = !measured(row?.relative_movement) ? notMeasured(true) : row.state === "dead" ? "0" : (100 * row.relative_movement).toFixed(3);
+    const box = h("span", { class: `heat-cell small${row?.state === "dead" ? " few" : ""}` }, text);
     box.style.setProperty("--share", `${(100 * (row?.relative_movement ?? 0)) / most}%`);
     return h("td", {}, box);
   };
-  return h(
-    "div",
-    { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement by layer and group, in %" },
-    h(
-      "table",
-      { class: "heat" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "%" }), groups.map((group) => h("th", { scope: "col", class: "number", text: group })))),
-      h("tbody", {}, data.totals.map((/** @type {any} */ total) => h("tr", {}, h("th", { scope: "row", text: name(total) }), groups.map((group) => cell(total, group))))),
-    ),
-  );
+  const heads = groups.map((group) => h("th", { scope: "col", text: group }));
+  const rows = data.totals.map((/** @type {any} */ total) => h("tr", {}, h("th", { scope: "row", text: name(total) }), groups.map((group) => cell(total, group))));
+  return h("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement by layer and group, in %" }, h("table", { class: "heat" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "%" }), heads)), h("tbody", {}, rows)));
 }

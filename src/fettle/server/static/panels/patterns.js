@@ -38,18 +38,18 @@ function render(context, data) {
   const find = (/** @type {any} */ list, /** @type {string | null} */ pattern, /** @type {string | null} */ length) => list.find((/** @type {any} */ c) => (c.pattern ?? null) === pattern && (c.length ?? null) === length);
   const weakest = data.weakest?.[0];
   const isWeakest = (/** @type {any} */ cell) => weakest && cell.pattern === weakest.pattern && cell.length === (weakest.length ?? null);
-  const head = h("tr", {}, h("th", { scope: "col", text: "tokens of the answer" }), data.lengths.map((/** @type {string} */ text) => h("th", { scope: "col", class: "number", text: text.replace("-", "–") })), h("th", { scope: "col", class: "number", text: "all" }));
+  const head = h("tr", {}, h("th", { scope: "col", text: "tokens" }), h("th", { scope: "col", class: "number", text: "all" }), data.lengths.map((/** @type {string} */ text) => h("th", { scope: "col", text: text.replace("-", "–") })));
   const rows = names.map((/** @type {string} */ name) =>
-    h("tr", {}, h("th", { scope: "row", text: name }), data.lengths.map((/** @type {string} */ length) => {
+    h("tr", {}, h("th", { scope: "row", title: name, text: name }), h("td", { class: "heat-all" }, box(find(data.patterns, name, null), name, null, false)), data.lengths.map((/** @type {string} */ length) => {
       const cell = find(data.cells, name, length);
       return h("td", {}, box(cell, name, length, cell && isWeakest(cell)));
-    }), h("td", {}, box(find(data.patterns, name, null), name, null, false))),
+    })),
   );
-  const foot = h("tr", {}, h("th", { scope: "row", text: "all" }), data.lengths.map((/** @type {string} */ length) => h("td", {}, box(find(data.columns ?? [], null, length), null, length, false))), h("td"));
+  const foot = h("tr", {}, h("th", { scope: "row", text: "all" }), h("td"), data.lengths.map((/** @type {string} */ length) => h("td", {}, box(find(data.columns ?? [], null, length), null, length, false))));
   fill(
     context.body,
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Exact match by pattern and length" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, rows, foot))),
-    h("p", { class: "footnote" }, `Exact match in %, with the number of samples below; hatched: fewer than ${ENOUGH}, too few to judge; –: none seen.`, weakest ? ` Weakest with enough samples: ${weakest.pattern}${weakest.length ? `, ${weakest.length} tokens` : ""} (▼).` : "", " A cell leads to its samples."),
+    h("p", { class: "footnote" }, `Exact match in % by tokens of the answer, the number of samples below; hatched: fewer than ${ENOUGH}, too few to judge; –: none seen.`, weakest ? ` Weakest with enough samples: ${weakest.pattern}${weakest.length ? `, ${weakest.length} tokens` : ""} (▼).` : "", " A cell leads to its samples."),
   );
 }
 

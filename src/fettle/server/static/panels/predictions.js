@@ -88,7 +88,7 @@ function texts(prompt, row) {
     h("div", { class: "text-block" }, h("h3", { text: "Prompt" }), before.length ? h("details", {}, h("summary", { text: `${before.length} turn${before.length > 1 ? "s" : ""} before` }), before.map((/** @type {any} */ turn) => h("pre", { class: "wrap", text: `${turn.role}: ${turn.content}` }))) : null, h("pre", { class: "wrap", text: question(prompt) })),
     block("Truth", String(prompt.ground_truth ?? "")),
     block("Prediction", String(row.prediction ?? "")),
-    h("div", { class: "text-block" }, h("h3", {}, "Difference ", h("span", { class: "footnote" }, h("del", { text: "missing" }), " ", h("ins", { text: "wrong" }))), h("pre", { class: "wrap diff" }, drawn)),
+    h("div", { class: "text-block" }, h("h3", {}, "Difference ", h("span", { class: "footnote" }, h("del", { text: "missing" }), " ", h("ins", { text: "not in the truth" }))), h("pre", { class: "wrap diff" }, drawn)),
     h("p", { class: "footnote wide-cell" }, verdictOf(row), " · character error rate ", shown(row.character_error_rate, (v) => percent(v, 0)), row.ended === false ? " · cut off before its end" : "", measured(row.latency_ms) ? ` · ${integer(row.latency_ms)} ms` : ""),
   );
 }

@@ -63,7 +63,7 @@ export class CompareView {
     this.chart?.destroy();
     fill(this.curves);
     const { label, type, format } = METRICS[this.metric()];
-    const specs = this.ids.map((id, i) => ({ key: id, label: id, colour: `--line-${(i % COLOURS) + 1}`, dash: DASHES[Math.floor(i / COLOURS) % DASHES.length], width: 1.6, points: type === "fixed_eval", format }));
+    const specs = this.ids.map((id, i) => ({ key: id, label: id, colour: `--line-${(i % COLOURS) + 1}`, dash: DASHES[Math.floor(i / COLOURS) % DASHES.length], width: 1.6, points: type === "fixed_eval", band: true, interval: type === "fixed_eval", format }));
     this.chart = new Chart(this.curves, { label, specs, height: 340, log: at("log") === "1", onZoom: (from, to) => move({ from, to }) });
     this.load();
   }
