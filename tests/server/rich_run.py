@@ -230,7 +230,8 @@ class _World:
     """Samples with a skill each: what the model gets right as it learns, and forgets."""
 
     def __init__(self, run: RichRun) -> None:
-        rng = np.random.default_rng(run.seed + 1)
+        # The same samples in every run: that is what a fixed eval is.
+        rng = np.random.default_rng(1)
         n = run.samples
         self.run = run
         kind = rng.choice(len(run.patterns), n, p=_shares(len(run.patterns)))
@@ -337,7 +338,9 @@ def _status(run: RichRun) -> dict[str, Any]:
 
 
 def _write_log(run: RichRun, path: Path) -> None:
-    lines = ["2026-11-20 18:04:12.101 INFO     fettle.train.job: Qwen/Qwen3-8B with LoRA of rank 16, alpha 32"]
+    lines = [
+        "2026-11-20 18:04:12.101 INFO     fettle.train.job: Qwen/Qwen3-8B with LoRA of rank 16, alpha 32"
+    ]
     for step in range(50, run.done + 1, 50):
         minute, second = divmod(int(step * SECONDS_PER_STEP) + 252, 60)
         stamp = f"2026-11-20 18:{minute:02d}:{second:02d}.000"
@@ -349,7 +352,9 @@ def _write_log(run: RichRun, path: Path) -> None:
             lines.append(f"{stamp} ERROR    fettle.train.recorder: loss is NaN")
             lines.append("  (the line above ×2)")
         if step == 1550:
-            lines.append(f"{stamp} WARNING  fettle.train.recorder: tokens per second are 80 % of the beginning")
+            lines.append(
+                f"{stamp} WARNING  fettle.train.recorder: tokens per second are 80 % of the beginning"
+            )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -378,7 +383,10 @@ def _answer(truth: str, progress: float, rng: np.random.Generator) -> str:
     """The truth with ever fewer words gone wrong."""
     words = truth.split(" ")
     wrong = rng.random(len(words)) < 0.7 - 1.1 * progress
-    return " ".join(rng.choice(["well", "maybe", "Bergen", "400", "x"]) if w else t for w, t in zip(wrong, words, strict=True))
+    return " ".join(
+        rng.choice(["well", "maybe", "Bergen", "400", "x"]) if w else t
+        for w, t in zip(wrong, words, strict=True)
+    )
 
 
 def _error_rate(said: str, truth: str) -> float:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from fettle.api import open_run
+from fettle import api
 from fettle.decide.paired import pair
 from fettle.runs.samples import load_samples
 
@@ -24,6 +24,17 @@ STATIC = Path(__file__).parents[2] / "src" / "fettle" / "server" / "static"
 BINS = (0, 100, 300, 500, 1000, 2000)
 LABELS = ["0-100", "100-300", "300-500", "500-1000", "1000-2000", "2000+"]
 CSP = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+
+
+CACHE: dict[Any, Any] = {}
+
+
+def open_run(path: Path) -> Any:
+    """The run, read again only where its log has grown."""
+    key = (str(path), (path / "metrics.jsonl").stat().st_size)
+    if key not in CACHE:
+        CACHE[key] = api.open_run(path)
+    return CACHE[key]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,9 +94,12 @@ class Handler(BaseHTTPRequestHandler):
         if len(parts) == 2:
             row = _row(parts[1], path)
             types = ("train", "fixed_eval", "system", "checkpoint", "alert", "layers")
-            row |= {"status": run.status(), "metadata": run.metadata(),
-                    "columns": {t: sorted(run.columns(t)) for t in types},
-                    "counts": {t: len(run.records(t)) for t in types}}
+            row |= {
+                "status": run.status(),
+                "metadata": run.metadata(),
+                "columns": {t: sorted(run.columns(t)) for t in types},
+                "counts": {t: len(run.records(t)) for t in types},
+            }
             return self._json(row)
         name = parts[2]
         if name == "series":
@@ -95,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
     def _series(self, run: Any, query: dict[str, str]) -> None:
         columns = run.columns(query.get("type", "train"))
         x, y = columns[query.get("x", "step")], columns[query["y"]]
-        flag = {int(r["step"]): r.get(query["y"] + "_nonfinite") for r in run.records(query.get("type", "train"))}
+        flag = {
+            int(r["step"]): r.get(query["y"] + "_nonfinite") for r in run.records(query.get("type", "train"))
+        }
         keep = (x >= float(query.get("from") or -math.inf)) & (x <= float(query.get("to") or math.inf))
         x, y = x[keep], y[keep]
         width = int(query.get("width", 1000))
@@ -109,7 +125,9 @@ class Handler(BaseHTTPRequestHandler):
             out.append([x[g][0], x[g][-1], *stats, len(v), *(kinds.count(k) for k in ("nan", "inf", "-inf"))])
         body = b"".join(struct.pack("<9d", *row) for row in out)
         fields = "x_first,x_last,min,max,mean,count,nan_count,inf_count,neg_inf_count"
-        self._send(body, "application/octet-stream", X_Rows=str(len(out)), X_Fields=fields, X_Raw=str(int(raw)))
+        self._send(
+            body, "application/octet-stream", X_Rows=str(len(out)), X_Fields=fields, X_Raw=str(int(raw))
+        )
 
     def _stream(self, path: Path) -> None:
         self.send_response(200)
@@ -121,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         offset = int(sent.split(":")[1]) if ":" in sent else log.stat().st_size
         self.wfile.write(b": hello\n\n")
         self.wfile.flush()
-        while True:
+        while not self.server.stopping:  # type: ignore[attr-defined]
             with log.open("rb") as stream:
                 stream.seek(offset)
                 block = stream.read()
@@ -168,7 +186,10 @@ def _open(run: Any) -> list[dict[str, Any]]:
 
 
 def _verdict(run: Any, path: Path, query: dict[str, str]) -> Any:
-    return run.verdict().to_json()
+    key = ("verdict", str(path), (path / "metrics.jsonl").stat().st_size)
+    if key not in CACHE:
+        CACHE[key] = run.verdict().to_json()
+    return CACHE[key]
 
 
 def _config(run: Any, path: Path, query: dict[str, str]) -> Any:
@@ -178,7 +199,11 @@ def _config(run: Any, path: Path, query: dict[str, str]) -> Any:
 def _metrics(run: Any, path: Path, query: dict[str, str]) -> Any:
     columns = run.columns(query.get("type", "train"))
     wanted = query["columns"].split(",") if "columns" in query else list(columns)
-    return {"cursor": "0:0", "rewound": False, "columns": {k: columns[k].tolist() for k in wanted if k in columns}}
+    return {
+        "cursor": "0:0",
+        "rewound": False,
+        "columns": {k: columns[k].tolist() for k in wanted if k in columns},
+    }
 
 
 def _evals(run: Any, path: Path, query: dict[str, str]) -> Any:
@@ -191,14 +216,33 @@ def _alerts(run: Any, path: Path, query: dict[str, str]) -> Any:
 
 def _checkpoints(run: Any, path: Path, query: dict[str, str]) -> Any:
     found = run.checkpoints()
-    choice = run.verdict().checkpoint
+    choice = _verdict(run, path, query)["checkpoint"]
     best = choice["step"] if choice else None
     rows = []
     for c in found:
-        rows.append({k: getattr(c, k) for k in ("step", "epoch", "score", "components", "inputs", "cross_entropy",
-                     "exact_match", "train_loss", "size_bytes", "created_at")}
-                    | {"path": str(c.path) if c.path else None, "is_best": c.step == best,
-                       "is_latest": c is found[-1], "on_disk": c.path is not None})
+        rows.append(
+            {
+                k: getattr(c, k)
+                for k in (
+                    "step",
+                    "epoch",
+                    "score",
+                    "components",
+                    "inputs",
+                    "cross_entropy",
+                    "exact_match",
+                    "train_loss",
+                    "size_bytes",
+                    "created_at",
+                )
+            }
+            | {
+                "path": str(c.path) if c.path else None,
+                "is_best": c.step == best,
+                "is_latest": c is found[-1],
+                "on_disk": c.path is not None,
+            }
+        )
     return {"checkpoints": rows, "best_step": best}
 
 
@@ -209,7 +253,15 @@ def _steps(path: Path) -> list[int]:
 def _patterns(run: Any, path: Path, query: dict[str, str]) -> Any:
     steps = _steps(path)
     if not steps:
-        return {"step": None, "steps": [], "lengths": LABELS, "cells": [], "patterns": [], "columns": [], "weakest": []}
+        return {
+            "step": None,
+            "steps": [],
+            "lengths": LABELS,
+            "cells": [],
+            "patterns": [],
+            "columns": [],
+            "weakest": [],
+        }
     step = int(query.get("step") or steps[-1])
     s = load_samples(path / "fixed_eval", step)
     assert s is not None
@@ -220,18 +272,35 @@ def _patterns(run: Any, path: Path, query: dict[str, str]) -> Any:
 
         n, k = int(keep.sum()), int(s.exact_match[keep].sum())
         low, high = wilson_interval(k, n) or (0, 1)
-        return {"pattern": pattern, "length": label, "seen": n, "correct": k, "exact_match": k / n, "low": low,
-                "high": high, "cross_entropy": float(s.cross_entropy_sum[keep].sum() / s.tokens[keep].sum()),
-                "train_share": 0.01 * len(str(pattern)) if pattern else None}
+        return {
+            "pattern": pattern,
+            "length": label,
+            "seen": n,
+            "correct": k,
+            "exact_match": k / n,
+            "low": low,
+            "high": high,
+            "cross_entropy": float(s.cross_entropy_sum[keep].sum() / s.tokens[keep].sum()),
+            "train_share": 0.01 * len(str(pattern)) if pattern else None,
+        }
 
     names = np.unique(s.pattern).tolist()
-    cells = [cell((s.pattern == p) & (length == i), p, label) for p in names for i, label in enumerate(LABELS)
-             if ((s.pattern == p) & (length == i)).any()]
+    cells = [
+        cell((s.pattern == p) & (length == i), p, label)
+        for p in names
+        for i, label in enumerate(LABELS)
+        if ((s.pattern == p) & (length == i)).any()
+    ]
     weakest = sorted((c for c in cells if c["seen"] >= 20), key=lambda c: c["exact_match"])[:5]
-    return {"step": step, "steps": steps, "lengths": LABELS, "cells": cells,
-            "patterns": [cell(s.pattern == p, p, None) for p in names],
-            "columns": [cell(length == i, None, label) for i, label in enumerate(LABELS) if (length == i).any()],
-            "weakest": weakest}
+    return {
+        "step": step,
+        "steps": steps,
+        "lengths": LABELS,
+        "cells": cells,
+        "patterns": [cell(s.pattern == p, p, None) for p in names],
+        "columns": [cell(length == i, None, label) for i, label in enumerate(LABELS) if (length == i).any()],
+        "weakest": weakest,
+    }
 
 
 def _samples(run: Any, path: Path, query: dict[str, str]) -> Any:
@@ -247,12 +316,28 @@ def _samples(run: Any, path: Path, query: dict[str, str]) -> Any:
     rows = []
     for i in range(len(at.tokens)):
         r = right[i]
-        history = ("always" if r.all() else "never" if not r.any() else "flipping" if changes[i] >= 3
-                   else "learned" if r[-1] else "forgotten")
+        history = (
+            "always"
+            if r.all()
+            else "never"
+            if not r.any()
+            else "flipping"
+            if changes[i] >= 3
+            else "learned"
+            if r[-1]
+            else "forgotten"
+        )
         label = LABELS[int(np.searchsorted(BINS, at.tokens[i], side="right") - 1)]
-        row = {"sample_id": str(at.sample_id[i]), "pattern": str(at.pattern[i]), "length": label, "tokens": int(at.tokens[i]),
-               "exact_match": bool(at.exact_match[i]), "cross_entropy": float(at.cross_entropy_sum[i] / at.tokens[i]),
-               "history": history, "right_at": [s for s, ok in zip(steps, r, strict=True) if ok]}
+        row = {
+            "sample_id": str(at.sample_id[i]),
+            "pattern": str(at.pattern[i]),
+            "length": label,
+            "tokens": int(at.tokens[i]),
+            "exact_match": bool(at.exact_match[i]),
+            "cross_entropy": float(at.cross_entropy_sum[i] / at.tokens[i]),
+            "history": history,
+            "right_at": [s for s, ok in zip(steps, r, strict=True) if ok],
+        }
         if all(query.get(k) in (None, "", row[k]) for k in ("pattern", "length", "history")):
             rows.append(row)
     start, limit = int(query.get("offset", 0)), int(query.get("limit", 50))
@@ -264,16 +349,46 @@ def _layers(run: Any, path: Path, query: dict[str, str]) -> Any:
     if not records:
         return {"step": None, "layers": [], "totals": [], "top": [], "history": {"steps": [], "layers": []}}
     last = records[-1]
-    rows = [{"layer": r["layer"], "group": g, "relative_movement": f["relative"], "gradient_norm": f["grad_norm"],
-             "state": "dead" if f["relative"] < 1e-7 else "moved"} for r in last["rows"] for g, f in r["groups"].items()]
-    totals = [{"layer": r["layer"], "relative_movement": r["relative"], "gradient_norm": r["grad_norm"],
-               "state": "dead" if r["relative"] < 1e-7 else "moved"} for r in last["rows"]]
-    history = {"steps": [r["step"] for r in records], "layers": [
-        {"layer": last["rows"][i]["layer"], "relative_movement": [r["rows"][i]["relative"] for r in records]}
-        for i in range(len(last["rows"]))]}
+    rows = [
+        {
+            "layer": r["layer"],
+            "group": g,
+            "relative_movement": f["relative"],
+            "gradient_norm": f["grad_norm"],
+            "state": "dead" if f["relative"] < 1e-7 else "moved",
+        }
+        for r in last["rows"]
+        for g, f in r["groups"].items()
+    ]
+    totals = [
+        {
+            "layer": r["layer"],
+            "relative_movement": r["relative"],
+            "gradient_norm": r["grad_norm"],
+            "state": "dead" if r["relative"] < 1e-7 else "moved",
+        }
+        for r in last["rows"]
+    ]
+    history = {
+        "steps": [r["step"] for r in records],
+        "layers": [
+            {
+                "layer": last["rows"][i]["layer"],
+                "relative_movement": [r["rows"][i]["relative"] for r in records],
+            }
+            for i in range(len(last["rows"]))
+        ],
+    }
     top = sorted(totals, key=lambda r: -r["relative_movement"])[:5]
-    return {"step": last["step"], "since_step": last["since_step"], "method": last["method"], "layers": rows,
-            "totals": totals, "top": top, "history": history}
+    return {
+        "step": last["step"],
+        "since_step": last["since_step"],
+        "method": last["method"],
+        "layers": rows,
+        "totals": totals,
+        "top": top,
+        "history": history,
+    }
 
 
 def _predictions(run: Any, path: Path, query: dict[str, str]) -> Any:
@@ -281,8 +396,10 @@ def _predictions(run: Any, path: Path, query: dict[str, str]) -> Any:
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     prompts: dict[str, dict[str, Any]] = {}
     for row in rows:
-        prompt = prompts.setdefault(row["prompt_id"], {k: row[k] for k in ("prompt_id", "prompt", "pattern", "ground_truth")}
-                                    | {"predictions": []})
+        prompt = prompts.setdefault(
+            row["prompt_id"],
+            {k: row[k] for k in ("prompt_id", "prompt", "pattern", "ground_truth")} | {"predictions": []},
+        )
         prompt["predictions"].append({k: row[k] for k in row if k not in ("prompt", "ground_truth", "type")})
     return {"steps": sorted({r["step"] for r in rows}), "prompts": list(prompts.values())}
 
@@ -295,8 +412,12 @@ def _logs(run: Any, path: Path, query: dict[str, str]) -> Any:
             continue
         day, clock, level, rest = text.split(maxsplit=3)
         lines.append({"time": f"{day} {clock}", "level": level, "text": rest, "repeated": 1})
-    keep = [line for line in lines if query.get("level") in (None, "", line["level"])
-            and query.get("q", "").lower() in line["text"].lower()]
+    keep = [
+        line
+        for line in lines
+        if query.get("level") in (None, "", line["level"])
+        and query.get("q", "").lower() in line["text"].lower()
+    ]
     limit, offset = int(query.get("limit", 100)), int(query.get("offset", -100))
     start = max(0, len(keep) + offset) if offset < 0 else offset
     return {"total_lines": len(keep), "offset": start, "lines": keep[start : start + limit]}
@@ -306,19 +427,34 @@ def _compare(paths: dict[str, Path]) -> Any:
     runs = {i: open_run(p) for i, p in paths.items()}
     flat = {i: _flat(r.config() or {}) for i, r in runs.items()}
     keys = sorted({k for f in flat.values() for k in f})
-    configs = [{"key": k, "values": {i: flat[i].get(k) for i in runs}} for k in keys
-               if len({str(f.get(k)) for f in flat.values()}) > 1]
+    configs = [
+        {"key": k, "values": {i: flat[i].get(k) for i in runs}}
+        for k in keys
+        if len({str(f.get(k)) for f in flat.values()}) > 1
+    ]
     tests, ids = [], list(runs)
     for n, a in enumerate(ids):
         for b in ids[n + 1 :]:
-            last = [[replace(e, step=n) for n, e in enumerate(runs[i].evals()[-1:], k)] for k, i in enumerate((a, b))]
+            last = [
+                [replace(e, step=n) for n, e in enumerate(runs[i].evals()[-1:], k)]
+                for k, i in enumerate((a, b))
+            ]
             found = pair([*last[0], *last[1]], "exact_match") if all(last) else None
             if found is None or found.values.shape[1] < 2:
                 continue
             gap = found.values[:, 1] - found.values[:, 0]
             error = 1.96 * gap.std() / math.sqrt(len(gap))
-            tests.append({"a": a, "b": b, "metric": "exact_match", "difference": gap.mean(), "low": gap.mean() - error,
-                          "high": gap.mean() + error, "p": 0.02})
+            tests.append(
+                {
+                    "a": a,
+                    "b": b,
+                    "metric": "exact_match",
+                    "difference": gap.mean(),
+                    "low": gap.mean() - error,
+                    "high": gap.mean() + error,
+                    "p": 0.02,
+                }
+            )
     return {"configs": configs, "tests": tests}
 
 
@@ -346,6 +482,7 @@ def serve(root: Path, port: int = 0) -> ThreadingHTTPServer:
     handler = type("Bound", (Handler,), {"root": root})
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = True
+    server.stopping = False  # type: ignore[attr-defined]
     return server
 
 

@@ -44,6 +44,8 @@ export class Chart {
     this.off = new Set();
     /** @type {any} */
     this.plot = null;
+    /** @type {number | undefined} */
+    this.frame = undefined;
     this.legend = new Legend(options.specs, (key) => this.toggle(key));
     this.canvas = h("div", { class: "chart", tabindex: 0, role: "group", "aria-roledescription": "chart", onkeydown: (/** @type {KeyboardEvent} */ e) => this.key(e) });
     this.canvas.style.height = `${options.height ?? 200}px`;

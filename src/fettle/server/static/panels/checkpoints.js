@@ -25,7 +25,7 @@ function table(data) {
   return [
     h(
       "div",
-      { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Checkpoints" },
+      { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of checkpoints" },
       h(
         "table",
         {},

@@ -49,7 +49,7 @@ function render(data) {
   return [
     h(
       "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Samples" },
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of samples" },
       h(
         "table",
         {},

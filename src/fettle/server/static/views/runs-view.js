@@ -25,6 +25,7 @@ export class RunsView {
     this.list = list;
     this.sort = "updated_at";
     this.descending = true;
+    this.drawn = "";
     document.title = "Runs · fettle";
     this.search = h("input", { type: "search", placeholder: "Search runs  /", "aria-label": "Search runs", value: list.query, oninput: () => list.setQuery(this.search.value) });
     this.compare = h("a", { class: "button" });

@@ -1,0 +1,92 @@
+"""The page beside a run that goes on: it follows, rewinds, and outlives the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server.conftest import running
+from server.rich_run import RichRun, write_rich_run
+from server.test_page import at, shows, text
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """A run at step 300 of 2,000 that has not ended."""
+    return write_rich_run(
+        tmp_path / "runs", RichRun(name="live", last_step=300, state=None, nan_steps=(), inf_steps=())
+    )
+
+
+def append(run: Path, **record: Any) -> None:
+    """One more record at the end of the log."""
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"timestamp": 1.8e9, **record}) + "\n")
+
+
+def train(run: Path, step: int, loss: float) -> None:
+    append(run, type="train", step=step, epoch=step / 500, loss=loss, streaming_ce=loss + 0.5, grad_norm=1.25)
+
+
+def test_new_steps_and_evals_appear_without_a_reload(open_page: Open, live: Path) -> None:
+    with running(live.parent) as base:
+        page = open_page(at("live"), base=base)
+        shows(page, ".run-facts", "step 300 of 2 000")
+        shows(page, ".run-title", "live")
+        shows(page, "#loss .legend", "0.")
+        train(live, 301, 0.777)
+        shows(page, ".run-facts", "step 301 of 2 000")
+        shows(page, "#loss .legend", "0.777")
+        shows(page, "#loss .legend", "1.277")
+        append(live, type="fixed_eval", step=301, cross_entropy=0.4321, exact_match=0.6543, samples=400)
+        shows(page, "#loss .legend", "0.432")
+        page.locator("#evaluation").scroll_into_view_if_needed()
+        shows(page, "#evaluation", "65.4 %")
+        append(live, type="train", step=302, loss=None, loss_nonfinite="nan")
+        shows(page, "#loss .chart-note", "1 × NaN, first near step 302")
+        page.close()
+
+
+def test_a_rewind_takes_back_what_was_superseded(open_page: Open, live: Path) -> None:
+    with running(live.parent) as base:
+        page = open_page(at("live"), base=base)
+        shows(page, ".run-facts", "step 300 of 2 000")
+        shows(page, "#loss .legend", "0.")
+        append(live, type="resume", step=200)
+        train(live, 201, 0.888)
+        shows(page, ".run-facts", "step 201 of 2 000")
+        shows(page, "#loss .legend", "0.888")
+        page.close()
+
+
+def test_the_page_outlives_a_restart_of_the_server(open_page: Open, live: Path) -> None:
+    with running(live.parent) as base:
+        page = open_page(at("live"), base=base, quiet=False)
+        shows(page, "#loss .legend", "0.")
+    port = int(base.rsplit(":", 1)[1])
+    shows(page, ".run-title", "reconnecting")
+    train(live, 301, 0.666)
+    with running(live.parent, port):
+        shows(page, "#loss .legend", "0.666")
+        shows(page, ".run-title .tone-good", "live")
+        assert "reconnecting" not in text(page, ".run-title")
+        page.close()
+
+
+def test_the_end_of_a_run_is_told(open_page: Open, live: Path) -> None:
+    with running(live.parent) as base:
+        page = open_page(at("live"), base=base)
+        shows(page, ".run-title", "running")
+        status = json.loads((live / "status.json").read_text())
+        (live / "status.json").write_text(
+            json.dumps({**status, "state": "completed", "reason": "all steps are done"})
+        )
+        append(live, type="end", step=300, state="completed", reason="all steps are done")
+        shows(page, ".run-title", "completed")
+        shows(page, ".run-facts", "all steps are done")
+        page.close()
