@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from server.browser import chromium
 from server.rich_run import RichRun, write_rich_run
 from server.stand_in import serve

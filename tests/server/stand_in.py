@@ -123,10 +123,16 @@ class Handler(BaseHTTPRequestHandler):
             kinds = [flag.get(int(s)) for s in x[g]]
             stats = [v.min(), v.max(), v.mean()] if len(v) else [math.nan] * 3
             out.append([x[g][0], x[g][-1], *stats, len(v), *(kinds.count(k) for k in ("nan", "inf", "-inf"))])
-        body = b"".join(struct.pack("<9d", *row) for row in out)
-        fields = "x_first,x_last,min,max,mean,count,nan_count,inf_count,neg_inf_count"
+        fields = "x_first,x_last,min,max,mean,count,nan_count,inf_count,minus_inf_count".split(",")
+        chosen = query["fields"].split(",") if "fields" in query else fields
+        at = [fields.index(name) for name in chosen]
+        body = b"".join(struct.pack(f"<{len(at)}d", *(row[i] for i in at)) for row in out)
         self._send(
-            body, "application/octet-stream", X_Rows=str(len(out)), X_Fields=fields, X_Raw=str(int(raw))
+            body,
+            "application/octet-stream",
+            X_Rows=str(len(out)),
+            X_Fields=",".join(chosen),
+            X_Raw=str(int(raw)),
         )
 
     def _stream(self, path: Path) -> None:
@@ -148,6 +154,17 @@ class Handler(BaseHTTPRequestHandler):
             for line in lines.splitlines():
                 record = json.loads(line)
                 rows.setdefault(record["type"], []).append(record)
+            if "train" in rows:
+                names = list(
+                    dict.fromkeys(
+                        k
+                        for r in rows["train"]
+                        for k, v in r.items()
+                        if isinstance(v, (int, float)) or k == "loss"
+                    )
+                )
+                self._event("columns", {"train": names}, offset)
+                rows["train"] = [[r.get(n + "_nonfinite", r.get(n)) for n in names] for r in rows["train"]]
             if "resume" in rows:
                 self._event("rewind", {"step": rows["resume"][-1]["step"]}, offset)
             if rows:

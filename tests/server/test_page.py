@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from server.conftest import BARE, HOSTILE, OTHER, PATTERN, RICH
 
 from fettle.api import open_run
 from fettle.runs.samples import load_samples
+from server.conftest import BARE, HOSTILE, OTHER, PATTERN, RICH
 
 Open = Callable[..., Any]
 

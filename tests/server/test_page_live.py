@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from server.conftest import running
 from server.rich_run import RichRun, write_rich_run
 from server.test_page import at, shows, text

@@ -44,7 +44,7 @@ export async function getJson(path, query, signal) {
 
 /** @param {string} path @param {any} body @returns {Promise<any>} */
 export async function postJson(path, body) {
-  const headers = { "Content-Type": "application/json" };
+  const headers = { "Content-Type": "application/json", "X-Fettle": "1" };
   return (await ask(path, {}, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
@@ -59,9 +59,13 @@ export async function postJson(path, body) {
  * @property {boolean} raw whether every point is here
  */
 
-/** @param {string} id @param {Query} query @param {AbortSignal} [signal] @returns {Promise<Track>} */
-export async function getSeries(id, query, signal) {
-  const response = await ask(runPath(id, "series"), query, { signal });
+/**
+ * The points of a curve; its extremes are asked for only where they are drawn.
+ * @param {string} id @param {Query} query @param {boolean} extremes @param {AbortSignal} [signal] @returns {Promise<Track>}
+ */
+export async function getSeries(id, query, extremes, signal) {
+  const fields = ["x_first", "mean", ...(extremes ? ["min", "max"] : []), ...MARKS.map(([, name]) => name)].join(",");
+  const response = await ask(runPath(id, "series"), { ...query, fields }, { signal });
   const names = (response.headers.get("X-Fields") ?? "").split(",");
   const raw = response.headers.get("X-Raw") === "1";
   return decodeSeries(new DataView(await response.arrayBuffer()), names, raw);
@@ -79,11 +83,11 @@ export function decodeSeries(data, names, raw) {
     names.forEach((name, column) => {
       field[name] = data.getFloat64(8 * (row * width + column), true);
     });
-    const x = raw ? field.x_first : (field.x_first + field.x_last) / 2;
+    const x = field.x_first;
     track.x.push(x);
     track.y.push(finite(field.mean));
-    track.low.push(finite(field.min));
-    track.high.push(finite(field.max));
+    track.low.push(finite(field.min ?? field.mean));
+    track.high.push(finite(field.max ?? field.mean));
     for (const [kind, name] of MARKS) {
       if (field[name] > 0) track.marks.push({ x, kind, count: field[name] });
     }
@@ -92,7 +96,7 @@ export function decodeSeries(data, names, raw) {
 }
 
 /** @type {["nan" | "inf" | "-inf", string][]} */
-const MARKS = [["nan", "nan_count"], ["inf", "inf_count"], ["-inf", "neg_inf_count"], ["nan", "nonfinite_count"]];
+const MARKS = [["nan", "nan_count"], ["inf", "inf_count"], ["-inf", "minus_inf_count"]];
 
 /** @param {number} value */
 function finite(value) {

@@ -1,7 +1,7 @@
 // A chart in a panel: made, followed and ended with it.
 
 import { Chart } from "./chart.js";
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { follow, zoomAll, zoomWindow } from "./follow.js";
 import { notMeasured } from "./format.js";
 
@@ -32,18 +32,23 @@ export function evalChart(context, host, options) {
  * @param {{label: string, height: number, type: string, zero?: boolean, specs: (import("./chart.js").TrackSpec & {column: string})[]}[]} list
  */
 export function columnCharts(context, host, list) {
-  const missing = [];
-  for (const { label, height, type, zero, specs } of list) {
-    const columns = context.run.row?.columns?.[type] ?? [];
-    const recorded = specs.filter((spec) => columns.includes(spec.column));
-    if (!recorded.length) {
-      missing.push(label);
-      continue;
-    }
-    const box = h("div", { class: "chart-box" });
-    host.append(box);
-    const chart = stepChart(context, box, { label, height, zero, specs: recorded });
-    follow(context, chart, recorded.map((spec) => ({ key: spec.key, type, column: spec.column })));
-  }
-  if (missing.length) host.append(h("p", { class: "footnote" }, `${missing.join(", ")}: `, notMeasured()));
+  const note = h("p", { class: "footnote" });
+  host.append(note);
+  let waiting = list;
+  const draw = () => {
+    waiting = waiting.filter(({ label, height, type, zero, specs }) => {
+      const columns = context.run.row?.columns?.[type] ?? [];
+      const recorded = specs.filter((spec) => columns.includes(spec.column));
+      if (!recorded.length) return true;
+      const box = h("div", { class: "chart-box" });
+      note.before(box);
+      const chart = stepChart(context, box, { label, height, zero, specs: recorded });
+      follow(context, chart, recorded.map((spec) => ({ key: spec.key, type, column: spec.column, extremes: Boolean(spec.band) })));
+      return false;
+    });
+    fill(note, waiting.length ? [`${waiting.map(({ label }) => label).join(", ")}: `, notMeasured()] : null);
+    note.hidden = !waiting.length;
+  };
+  context.listen(context.run, "columns", draw);
+  draw();
 }

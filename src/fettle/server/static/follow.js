@@ -2,7 +2,7 @@
 
 import { at, move, numberAt } from "./place.js";
 
-/** @typedef {{key: string, type: string, column: string, scale?: number}} Source */
+/** @typedef {{key: string, type: string, column: string, extremes: boolean}} Source */
 
 const ZOOM_MS = 60;
 
@@ -50,12 +50,11 @@ export function follow(context, chart, sources) {
   const append = () => {
     for (const source of sources) {
       for (const row of fresh[source.type] ?? []) {
-        if (!grow(chart, source, row)) return false;
+        grow(chart, source, row);
       }
     }
     fresh = {};
     chart.domain = [0, Math.max(1, run.lastStep)];
-    return true;
   };
 
   const guarded = () => load().catch((error) => context.fail(error, guarded));
@@ -64,7 +63,8 @@ export function follow(context, chart, sources) {
     if (!sources.some((source) => rows[source.type])) return;
     for (const [type, list] of Object.entries(rows)) fresh[type] = [...(fresh[type] ?? []), ...list];
     if (loading) return;
-    if (!append() || crowded(chart, sources)) guarded();
+    append();
+    if (crowded(chart, sources)) guarded();
     else chart.draw();
   });
   context.listen(run, "refresh", guarded);
@@ -84,25 +84,22 @@ export function follow(context, chart, sources) {
 async function ask(run, source, query) {
   const columns = run.row?.columns?.[source.type];
   if (columns && !columns.includes(source.column)) return null;
-  return run.series({ type: source.type, x: "step", y: source.column, ...query });
+  return run.series({ type: source.type, x: "step", y: source.column, ...query }, source.extremes);
 }
 
-/** Add one live row; false where it lies before what is known, as after a rewind. @param {import("./chart.js").Chart} chart @param {Source} source @param {any} row */
+/** Add one live row, unless it is known already: what is superseded comes as a rewind, not as a row. @param {import("./chart.js").Chart} chart @param {Source} source @param {any} row */
 function grow(chart, source, row) {
   const value = row[source.column];
   const kind = row[`${source.column}_nonfinite`];
-  if (typeof row.step !== "number" || (typeof value !== "number" && !kind)) return true;
+  if (typeof row.step !== "number" || (typeof value !== "number" && !kind)) return;
   const track = chart.tracks.get(source.key) ?? { x: [], y: [], low: [], high: [], marks: [], raw: true };
   chart.tracks.set(source.key, track);
-  const last = track.x.at(-1);
-  const beyond = chart.window[1] !== null && row.step > chart.window[1];
-  if (beyond || (last !== undefined && row.step === last)) return true;
-  if (last !== undefined && row.step < last) return false;
+  const last = track.x.at(-1) ?? -Infinity;
+  if (row.step <= last || (chart.window[1] !== null && row.step > chart.window[1])) return;
   const y = typeof value === "number" ? value : null;
   track.x.push(row.step);
   for (const list of [track.y, track.low, track.high]) list.push(y);
   if (kind) track.marks.push({ x: row.step, kind, count: 1 });
-  return true;
 }
 
 const MOST_POINTS = 4000;

@@ -24,8 +24,9 @@ export class Head {
     this.connection = h("span", { "aria-live": "polite" });
     this.bar = h("progress", { max: 1, "aria-label": "Progress" });
     this.facts = h("p", { class: "run-facts" });
+    this.problems = h("ul", { class: "warnings" });
     this.buttons = h("span", { class: "run-buttons" });
-    this.element = h("header", { class: "run-head" }, h("div", { class: "run-title" }, this.name, this.state, this.connection, this.buttons), this.bar, this.facts);
+    this.element = h("header", { class: "run-head" }, h("div", { class: "run-title" }, this.name, this.state, this.connection, this.buttons), this.bar, this.facts, this.problems);
     const { signal } = this.stop;
     run.addEventListener("status", () => this.show(), { signal });
     run.addEventListener("refresh", () => this.show(), { signal });
@@ -50,6 +51,8 @@ export class Head {
     this.bar.hidden = !measured(row.total_steps) || !measured(row.step);
     if (!this.bar.hidden) this.bar.value = Math.min(1, row.step / row.total_steps);
     fill(this.facts, facts(row).map((fact) => h("span", {}, fact)));
+    fill(this.problems, (row.problems ?? []).map((/** @type {string} */ text) => h("li", {}, sign("warning"), h("span", { text }))));
+    this.problems.hidden = !row.problems?.length;
     this.showButtons(row.state);
     document.title = `${progressText(row)}${row.name ?? this.run.id} · fettle`;
   }

@@ -81,9 +81,9 @@ export class Run extends EventTarget {
     return answer;
   }
 
-  /** @param {import("./api.js").Query} query @param {AbortSignal} [signal] */
-  series(query, signal) {
-    return getSeries(this.id, query, signal);
+  /** @param {import("./api.js").Query} query @param {boolean} extremes */
+  series(query, extremes) {
+    return getSeries(this.id, query, extremes, this.stop.signal);
   }
 
   /** The last step that is known. */
@@ -98,9 +98,23 @@ export class Run extends EventTarget {
       this.row.step = last.step ?? this.row.step;
       this.row.epoch = last.epoch ?? this.row.epoch;
     }
+    this.learnColumns(rows);
     this.tell("rows", rows);
     if (last) this.tell("status");
     for (const type of Object.keys(rows)) OUTDATES[type]?.forEach((name) => this.outdate(name));
+  }
+
+  /** A young run may log for the first time what its panels wait for. @param {Record<string, any[]>} rows */
+  learnColumns(rows) {
+    const known = (this.row.columns ??= {});
+    let news = false;
+    for (const [type, list] of Object.entries(rows)) {
+      const names = (known[type] ??= []);
+      const found = Object.keys(list.at(-1) ?? {}).filter((name) => typeof list.at(-1)[name] === "number" && !names.includes(name));
+      names.push(...found);
+      news ||= found.length > 0;
+    }
+    if (news) this.tell("columns");
   }
 
   /** @param {any} row */

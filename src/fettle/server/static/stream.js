@@ -18,6 +18,8 @@ export class Stream {
     this.broken = false;
     /** @type {EventSource | null} */
     this.source = null;
+    /** Names of the values of rows that come as lists, by type. @type {Record<string, string[]>} */
+    this.columns = {};
     this.open();
   }
 
@@ -32,13 +34,20 @@ export class Stream {
       if (again) this.listeners.resumed();
     };
     source.onerror = () => this.fail();
-    source.addEventListener("rows", (event) => this.listeners.rows(parse(event)));
+    source.addEventListener("columns", (event) => Object.assign(this.columns, parse(event)));
+    source.addEventListener("rows", (event) => this.listeners.rows(this.named(parse(event))));
     source.addEventListener("status", (event) => this.listeners.status(parse(event)));
     source.addEventListener("rewind", (event) => this.listeners.rewind(parse(event)));
     source.addEventListener("end", () => {
       this.close();
       this.listeners.state("ended");
     });
+  }
+
+  /** Rows with their names, as in the log. @param {Record<string, any[]>} rows */
+  named(rows) {
+    const types = Object.entries(rows);
+    return Object.fromEntries(types.map(([type, list]) => [type, list.map((row) => (Array.isArray(row) ? record(this.columns[type] ?? [], row) : row))]));
   }
 
   /** A lost connection resumes by itself; an answer that was no stream is tried again here. */
@@ -55,6 +64,18 @@ export class Stream {
     clearTimeout(this.timer);
     this.source?.close();
   }
+}
+
+/** A list of values as a record; one that is no number is null beside what it was. @param {string[]} names @param {any[]} values */
+function record(names, values) {
+  /** @type {Record<string, any>} */
+  const row = {};
+  names.forEach((name, i) => {
+    const odd = typeof values[i] === "string";
+    row[name] = odd ? null : values[i];
+    if (odd) row[`${name}_nonfinite`] = values[i];
+  });
+  return row;
 }
 
 /** @param {Event} event */

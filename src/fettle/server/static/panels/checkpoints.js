@@ -45,7 +45,7 @@ function line(row, lowest) {
     "tr",
     { class: row.is_best ? "chosen" : "" },
     h("th", { scope: "row" }, h("span", { class: "step-label" }, integer(row.step), labels)),
-    cell(measured(row.score) ? nats(row.score) : h("span", { class: "missing", title: row.score_reason ?? "", text: "incomparable" }), lowest ? "lowest" : ""),
+    cell(measured(row.score) ? nats(row.score) : h("span", { class: "missing", title: row.reason ?? "", text: "incomparable" }), lowest ? "lowest" : ""),
     PARTS.map(([key]) => cell(shown(row.components?.[key], nats, true))),
     cell(shown(row.cross_entropy, nats, true)),
     cell(shown(row.exact_match, percent, true)),

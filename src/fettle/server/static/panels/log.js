@@ -33,7 +33,7 @@ class LogPanel {
     this.earlier = h("button", { type: "button", class: "quiet", text: "Earlier lines", onclick: () => this.loadEarlier() });
     this.note = h("p", { class: "footnote", role: "status" });
     this.search = h("input", { type: "search", placeholder: "Search the log", "aria-label": "Search the log", value: at("grep") ?? "", oninput: () => this.searchSoon() });
-    const levels = /** @type {[string, string][]} */ ([["", "all"], ...["DEBUG", "INFO", "WARNING", "ERROR"].map((level) => [level, level.toLowerCase()])]);
+    const levels = /** @type {[string, string][]} */ ([["", "all"], ["INFO", "info and above"], ["WARNING", "warning and above"], ["ERROR", "error and above"]]);
     context.tools.append(select("Level", levels, at("level") ?? "", (value) => move({ level: value || null })), this.search);
     context.body.append(this.earlier, this.box, this.note);
     context.onMove(["level", "grep"], () => this.reload());
@@ -72,11 +72,13 @@ class LogPanel {
   async loadNew() {
     const mine = this.turn;
     try {
-      const answer = await this.ask(this.total, PAGE);
+      // The last line may have come again, as a bar of progress does; a shorter log is another log.
+      const from = Math.max(0, this.total - 1);
+      const answer = await this.ask(from, PAGE);
       if (mine !== this.turn) return;
-      // The last line may have come again, and a shorter log is another log.
       if (answer.total_lines < this.total || answer.lines.length >= PAGE) return this.reload();
       const atEnd = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 40;
+      if (this.total) this.lines.lastElementChild?.remove();
       this.lines.append(...answer.lines.map(line));
       this.say(answer.total_lines);
       if (atEnd) this.box.scrollTop = this.box.scrollHeight;

@@ -24,8 +24,8 @@ export const loss = {
       ],
     });
     follow(context, chart, [
-      { key: "loss", type: "train", column: "loss" },
-      { key: "streaming", type: "train", column: "streaming_ce" },
+      { key: "loss", type: "train", column: "loss", extremes: true },
+      { key: "streaming", type: "train", column: "streaming_ce", extremes: false },
     ]);
     context.watch("evals", (data) => chart.setTrack("held_out", evalTrack(data.evals, "cross_entropy")));
     context.watch("verdict", (data) => chart.setLines(eventLines(context.run.row, data.checkpoint)));

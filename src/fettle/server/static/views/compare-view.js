@@ -80,7 +80,7 @@ export class CompareView {
       this.ids.map(async (id) => {
         try {
           const { signal } = this.stop;
-          const track = type === "fixed_eval" ? evalTrack((await getJson(runPath(id, "evals"), {}, signal)).evals, column) : await getSeries(id, query, signal);
+          const track = type === "fixed_eval" ? evalTrack((await getJson(runPath(id, "evals"), {}, signal)).evals, column) : await getSeries(id, query, true, signal);
           if (chart !== this.chart) return;
           if (track.x.length) chart.domain = [0, Math.max(chart.domain[1], track.x[track.x.length - 1])];
           chart.setTrack(id, track);

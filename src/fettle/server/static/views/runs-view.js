@@ -3,7 +3,7 @@
 import { fill, h } from "../dom.js";
 import { ago, duration, integer, nats, percent, shown } from "../format.js";
 import { address } from "../place.js";
-import { stateChip } from "../signs.js";
+import { sign, stateChip } from "../signs.js";
 
 /** @type {[string, string, boolean][]} key, title, whether it is a number */
 const COLUMNS = [
@@ -86,6 +86,15 @@ export class RunsView {
     );
   }
 
+  /** A tag, which searches for itself. @param {string} tag */
+  tag(tag) {
+    const search = () => {
+      this.search.value = tag;
+      this.list.setQuery(tag);
+    };
+    return [" ", h("button", { type: "button", class: "tag", text: tag, title: `Search ${tag}`, onclick: search })];
+  }
+
   /** @param {any} row */
   row(row) {
     const number = (/** @type {any} */ content) => h("td", { class: "number" }, content);
@@ -95,7 +104,7 @@ export class RunsView {
       "tr",
       {},
       h("td", {}, box),
-      h("th", { scope: "row" }, h("a", { href: address({ run: row.id }), "data-key": `run ${row.id}`, text: row.name ?? row.id })),
+      h("th", { scope: "row" }, h("a", { href: address({ run: row.id }), "data-key": `run ${row.id}`, text: row.name ?? row.id }), row.problem ? h("span", { class: "problem", title: row.problem }, " ", sign("warning"), h("span", { class: "hidden", text: row.problem })) : null, (row.tags ?? []).map((/** @type {string} */ tag) => this.tag(tag))),
       h("td", {}, stateChip(row.state)),
       h("td", { text: row.model ?? "" }),
       number(shown(row.step, (v) => integer(v) + of, true)),
