@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import mimetypes
 import struct
 import sys
 import time
@@ -19,8 +18,8 @@ import numpy as np
 from fettle import api
 from fettle.decide.paired import pair
 from fettle.runs.samples import load_samples
+from fettle.server.assets import page_assets
 
-STATIC = Path(__file__).parents[2] / "src" / "fettle" / "server" / "static"
 BINS = (0, 100, 300, 500, 1000, 2000)
 LABELS = ["0-100", "100-300", "300-500", "500-1000", "1000-2000", "2000+"]
 CSP = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -52,8 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             if parts[:1] == ["api"]:
                 self._api(parts[1:], query)
             else:
-                file = STATIC / ("index.html" if not parts else "/".join(parts[1:]))
-                self._send(file.read_bytes(), mimetypes.guess_type(file.name)[0] or "text/plain")
+                asset = page_assets()[url.path]
+                self._send(asset.body, asset.media_type)
         except (KeyError, FileNotFoundError):
             self._send(b'{"detail": "not found"}', "application/json", 404)
         except (BrokenPipeError, ConnectionResetError):

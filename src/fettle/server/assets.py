@@ -1,0 +1,92 @@
+"""The page as three files: its HTML, one script and one style sheet, joined from the modules in `static`.
+
+A browser that loads forty modules one after another waits for each, and each is packed alone: joined they
+are a third smaller. The modules keep to a few forms, so that joining needs no parser:
+
+- `import { a, b } from "./module.js";` and nothing else is imported;
+- `export` stands before `function`, `async function`, `class` or `const`;
+- a comment has its line to itself, or is a type between `/**` and `*/`; no text spans lines.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+STATIC = Path(__file__).parent / "static"
+LIBRARY = "vendor/uPlot.iife.min.js"
+STYLES = ("vendor/uPlot.min.css", "base.css", "layout.css", "panels.css")
+ENTRY = "main.js"
+
+IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?function\*? (\w+)|class (\w+)|const (\w+))", re.MULTILINE)
+BLOCK_COMMENT = re.compile(r"/\*.*?\*/ ?", re.DOTALL)
+LINE_COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
+INDENT = re.compile(r"^[ \t]+|^\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file as it is sent."""
+
+    body: bytes
+    media_type: str
+
+    @property
+    def etag(self) -> str:
+        """Changes with the content."""
+        return f'"{xxhash.xxh3_64_hexdigest(self.body)}"'
+
+
+def page_assets(static: Path = STATIC) -> dict[str, Asset]:
+    """What the page consists of, by address. Raises OSError where the library was not brought: see hatch_build.py."""
+    script = (static / LIBRARY).read_text(encoding="utf-8").rstrip() + "\n" + joined_script(static)
+    style = "".join((static / name).read_text(encoding="utf-8").rstrip() + "\n" for name in STYLES)
+    return {
+        "/": Asset((static / "index.html").read_bytes(), "text/html; charset=utf-8"),
+        "/static/app.js": Asset(script.encode(), "text/javascript; charset=utf-8"),
+        "/static/app.css": Asset(_squeezed(style).encode(), "text/css; charset=utf-8"),
+        "/static/icon.svg": Asset((static / "icon.svg").read_bytes(), "image/svg+xml"),
+    }
+
+
+def joined_script(static: Path) -> str:
+    """All modules that the page reaches, each in a function of its own, those imported first."""
+    order: list[str] = []
+    _visit(static, (static / ENTRY).resolve(), order, ())
+    names = {name: f"m{i}" for i, name in enumerate(order)}
+    return "".join(_module(static, name, names) for name in order)
+
+
+def _visit(static: Path, file: Path, order: list[str], above: tuple[str, ...]) -> None:
+    name = file.relative_to(static.resolve()).as_posix()
+    if name in above:
+        raise ValueError(f"modules of the page import each other in a circle: {' > '.join((*above, name))}")
+    if name in order:
+        return
+    for _, target in IMPORT.findall(file.read_text(encoding="utf-8")):
+        _visit(static, (file.parent / target).resolve(), order, (*above, name))
+    order.append(name)
+
+
+def _module(static: Path, name: str, names: dict[str, str]) -> str:
+    file = static / name
+    text = file.read_text(encoding="utf-8")
+
+    def imported(match: re.Match[str]) -> str:
+        target = (file.parent / match[2]).resolve().relative_to(static.resolve()).as_posix()
+        return f"const {{{' '.join(match[1].split()).rstrip(',')}}} = {names[target]};\n"
+
+    exported = ", ".join(next(filter(None, groups)) for groups in EXPORT.findall(text))
+    body = EXPORT.sub("", IMPORT.sub(imported, text))
+    if re.search(r"^(?:import|export)\b", body, re.MULTILINE):
+        raise ValueError(f"{name}: an import or export of a form that is not joined")
+    return f"const {names[name]} = (() => {{\n{_squeezed(body)}return {{{exported}}};\n}})();\n"
+
+
+def _squeezed(text: str) -> str:
+    """Without comments, indentation and empty lines."""
+    return INDENT.sub("", LINE_COMMENT.sub("", BLOCK_COMMENT.sub("", text)))
