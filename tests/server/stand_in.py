@@ -83,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._json({"version": "0.1.0", "control": False, "runs": len(self._runs())})
         if parts == ["runs"]:
             rows = [_row(n, p) for n, p in self._runs().items() if query.get("q", "").lower() in n.lower()]
+            key = query.get("sort", "-updated_at")
+            rows.sort(key=lambda row: row[key.lstrip("-")] or 0, reverse=key.startswith("-"))
             return self._json({"total": len(rows), "runs": rows})
         if parts == ["stream"]:
             return self._stream(self._runs()[query["run"]])

@@ -442,3 +442,23 @@ def test_a_chart_is_saved_as_a_picture(open_page: Open, tmp_path: Path) -> None:
     download.value.save_as(picture)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert np.frombuffer(picture.read_bytes()[16:24], ">u4")[0] > 600
+
+
+def test_runs_are_sorted_by_their_headings(open_page: Open) -> None:
+    page = open_page("#")
+    names = page.locator(".runs-table tbody th a")
+    page.get_by_role("button", name="Exact match").click()
+    page.locator("th[aria-sort=descending]").filter(has_text="Exact match").wait_for()
+    until(page, "document.querySelectorAll('.runs-table tbody tr').length === 4")
+    page.wait_for_timeout(500)
+    shares = [
+        float(value.replace("\u202f%", ""))
+        for value in page.locator(".runs-table tbody td:nth-child(7)").all_inner_texts()
+        if "%" in value
+    ]
+    assert len(shares) == 3
+    assert shares == sorted(shares, reverse=True)
+    page.get_by_role("button", name=re.compile("^Run")).click()
+    page.locator("th[aria-sort=ascending]").filter(has_text="Run").wait_for()
+    page.wait_for_timeout(500)
+    assert names.all_inner_texts() == sorted(names.all_inner_texts())

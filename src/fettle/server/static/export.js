@@ -12,13 +12,14 @@ export function openExport(run) {
   const link = (/** @type {string} */ text, /** @type {import("./api.js").Query} */ query) => h("a", { href: url(runPath(run.id, "export"), query), download: "", text });
   const rows = counts.map(([type, count]) => h("tr", {}, h("th", { scope: "row", text: words(type) }), h("td", { class: "number", text: integer(Number(count)) }), h("td", {}, link("JSON", { type, format: "json" })), h("td", {}, link("CSV", { type, format: "csv" }))));
   const drawn = [...charts].filter((chart) => chart.plot);
+  drawn.sort((a, b) => (a.canvas.compareDocumentPosition(b.canvas) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1));
   fill(
     dialog,
     h("h2", { id: "export-title", text: "Export" }),
     h("p", {}, link("Everything as JSON", { type: "all", format: "json" }), " · ", h("a", { href: url(runPath(run.id, "report")), target: "_blank", rel: "noopener", text: "Report as one HTML file" })),
     h("table", { class: "plain" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Records" }), h("th", { scope: "col", class: "number", text: "rows" }), h("th", { scope: "col", colspan: 2 }, h("span", { class: "hidden", text: "Format" })))), h("tbody", {}, rows)),
     h("h3", { text: "Charts as PNG" }),
-    h("ul", { class: "plain" }, drawn.map((chart) => h("li", {}, h("button", { type: "button", class: "quiet", text: chart.options.label, onclick: () => savePicture(chart, run.id) })))),
+    h("ul", { class: "plain pictures" }, drawn.map((chart) => h("li", {}, h("button", { type: "button", class: "quiet", text: chart.options.label, onclick: () => savePicture(chart, run.id) })))),
     h("form", { method: "dialog" }, h("button", { type: "submit", text: "Close" })),
   );
   dialog.showModal();

@@ -9,6 +9,7 @@ import { sign, stateChip } from "./signs.js";
 const POLL_MS = 5000;
 const SEARCH_MS = 150;
 const SHOWN = 100;
+const MORE = 400;
 
 export class RunList {
   /** @param {HTMLElement} host */
@@ -18,6 +19,7 @@ export class RunList {
     this.total = 0;
     this.query = "";
     this.limit = SHOWN;
+    this.sort = "-updated_at";
     /** @type {string | null} */
     this.error = null;
     /** @type {Set<() => void>} */
@@ -29,8 +31,9 @@ export class RunList {
     this.search = h("input", { type: "search", placeholder: "Search runs  /", "aria-label": "Search runs", autocomplete: "off", oninput: () => this.setQuery(this.search.value) });
     this.items = h("ul", { class: "run-items" });
     this.note = h("p", { class: "footnote" });
+    this.more = h("button", { type: "button", text: "More runs", hidden: true, onclick: () => this.showMore() });
     this.compare = h("a", { class: "button", hidden: true });
-    host.append(this.search, this.items, this.note, this.compare);
+    host.append(this.search, this.items, this.note, this.more, this.compare);
     this.load();
     setInterval(() => !document.hidden && this.load(), POLL_MS);
   }
@@ -48,10 +51,10 @@ export class RunList {
   }
 
   async load() {
-    const { query } = this;
+    const { query, sort } = this;
     try {
-      const answer = await getJson("runs", { q: query, limit: this.limit });
-      if (query !== this.query) return;
+      const answer = await getJson("runs", { q: query, sort: this.sort, limit: this.limit });
+      if (query !== this.query || sort !== this.sort) return;
       this.rows = answer.runs;
       this.total = answer.total;
       this.error = null;
@@ -71,8 +74,31 @@ export class RunList {
     });
     const same = entries.length === this.items.children.length && entries.every((e, i) => e === this.items.children[i]);
     if (!same) fill(this.items, entries);
-    this.note.textContent = this.error ?? (this.rows.length < this.total ? `${this.rows.length} of ${integer(this.total)} runs; search for the others` : this.total ? "" : "No runs here.");
+    this.note.textContent = this.say();
+    this.more.hidden = !this.hasMore;
     this.mark();
+  }
+
+  get hasMore() {
+    return this.rows.length < this.total;
+  }
+
+  /** What is wrong, or what of the runs is shown. */
+  say() {
+    if (this.error) return this.error;
+    if (!this.total) return this.query ? "No run fits." : "No runs in this folder yet. A run appears here as soon as its folder does.";
+    return this.hasMore ? `${integer(this.rows.length)} of ${integer(this.total)} runs` : "";
+  }
+
+  showMore() {
+    this.limit += MORE;
+    this.load();
+  }
+
+  /** @param {string} sort a field of the rows; with a minus, descending */
+  setSort(sort) {
+    this.sort = sort;
+    this.load();
   }
 
   /** @param {string} id @param {boolean} on */

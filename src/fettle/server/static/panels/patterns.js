@@ -38,7 +38,7 @@ function render(context, data) {
   const find = (/** @type {any} */ list, /** @type {string | null} */ pattern, /** @type {string | null} */ length) => list.find((/** @type {any} */ c) => (c.pattern ?? null) === pattern && (c.length ?? null) === length);
   const weakest = data.weakest?.[0];
   const isWeakest = (/** @type {any} */ cell) => weakest && cell.pattern === weakest.pattern && cell.length === (weakest.length ?? null);
-  const head = h("tr", {}, h("th", { scope: "col", text: "tokens" }), h("th", { scope: "col", class: "number", text: "all" }), data.lengths.map((/** @type {string} */ text) => h("th", { scope: "col", text: text.replace("-", "–") })));
+  const head = h("tr", {}, h("th", { scope: "col", text: "tokens" }), h("th", { scope: "col", class: "number", text: "all" }), data.lengths.map((/** @type {string} */ text) => h("th", { scope: "col", text: short(text) })));
   const rows = names.map((/** @type {string} */ name) =>
     h("tr", {}, h("th", { scope: "row", title: name, text: name }), h("td", { class: "heat-all" }, box(find(data.patterns, name, null), name, null, false)), data.lengths.map((/** @type {string} */ length) => {
       const cell = find(data.cells, name, length);
@@ -51,6 +51,11 @@ function render(context, data) {
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Exact match by pattern and length" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, rows, foot))),
     h("p", { class: "footnote" }, `Exact match in % by tokens of the answer, the number of samples below; hatched: fewer than ${ENOUGH}, too few to judge; –: none seen.`, weakest ? ` Weakest with enough samples: ${weakest.pattern}${weakest.length ? `, ${weakest.length} tokens` : ""} (▼).` : "", " A cell leads to its samples."),
   );
+}
+
+/** 1000-2000 as 1k–2k. @param {string} label */
+function short(label) {
+  return label.replace(/000\b/g, "k").replace("-", "–");
 }
 
 /** @param {any} cell @param {string | null} pattern @param {string | null} length @param {boolean} weak */

@@ -51,15 +51,15 @@ function tiles(data) {
   const numbers = data.evidence?.judged_eval ?? {};
   const trends = data.evidence?.trend ?? {};
   const points = (/** @type {number} */ value) => (100 * value).toFixed(1);
-  const step = measured(numbers.step) ? ` at step ${integer(numbers.step)}` : "";
-  return h(
+  const list = h(
     "dl",
     { class: "tiles" },
-    tile(`Exact match${step}`, numbers.exact_match, percent, margin(numbers.exact_match_low, numbers.exact_match_high, points), trendLine(trends.exact_match)),
-    tile(`Cross-entropy${step}`, numbers.cross_entropy, nats, margin(numbers.cross_entropy_low, numbers.cross_entropy_high, nats), trendLine(trends.cross_entropy)),
-    tile(`Calibration error${step}`, numbers.expected_calibration_error, nats, "", measured(numbers.samples) ? `ECE, ${integer(numbers.samples)} samples` : "ECE"),
+    tile("Exact match", numbers.exact_match, percent, margin(numbers.exact_match_low, numbers.exact_match_high, points), trendLine(trends.exact_match)),
+    tile("Cross-entropy", numbers.cross_entropy, nats, margin(numbers.cross_entropy_low, numbers.cross_entropy_high, nats), trendLine(trends.cross_entropy)),
+    tile("Calibration error", numbers.expected_calibration_error, nats, "", measured(numbers.samples) ? `ECE, ${integer(numbers.samples)} samples` : "ECE"),
     checkpointTile(data.checkpoint, data.evidence?.choice),
   );
+  return h("div", { class: "verdict-numbers" }, list, measured(numbers.step) ? h("p", { class: "footnote", text: `Numbers of the fixed eval at step ${integer(numbers.step)}.` }) : null);
 }
 
 /** @param {string} label @param {any} value @param {(v: number) => string} format @param {string} range @param {any} below */

@@ -23,20 +23,21 @@ export class RunsView {
   /** @param {HTMLElement} host @param {import("../run-list.js").RunList} list */
   constructor(host, list) {
     this.list = list;
-    this.sort = "updated_at";
-    this.descending = true;
     this.drawn = "";
+    this.drawnSort = "";
     document.title = "Runs · fettle";
     this.search = h("input", { type: "search", placeholder: "Search runs  /", "aria-label": "Search runs", value: list.query, oninput: () => list.setQuery(this.search.value) });
     this.compare = h("a", { class: "button" });
     this.headings = h("tr");
     this.rows = h("tbody");
     this.note = h("p", { class: "footnote", role: "status" });
+    this.more = h("button", { type: "button", text: "More runs", onclick: () => list.showMore() });
     fill(
       host,
       h("div", { class: "run-head" }, h("div", { class: "run-title" }, h("h1", { text: "Runs" }), this.search, this.compare)),
       h("div", { class: "scroll panel", tabindex: 0, role: "region", "aria-label": "Table of runs" }, h("table", { class: "runs-table" }, h("thead", {}, this.headings), this.rows)),
       this.note,
+      this.more,
     );
     this.draw = this.draw.bind(this);
     list.listeners.add(this.draw);
@@ -53,35 +54,36 @@ export class RunsView {
 
   draw() {
     const { list } = this;
-    if (!this.headings.children.length || this.drawnSort !== this.sort + this.descending) this.drawHeadings();
-    const rows = [...list.rows].sort((a, b) => order(a[this.sort], b[this.sort], this.descending));
-    const now = JSON.stringify([rows, [...list.chosen]]);
+    if (this.drawnSort !== list.sort) this.drawHeadings();
+    const now = JSON.stringify([list.rows, [...list.chosen]]);
     this.compare.hidden = list.chosen.size < 2;
     this.compare.textContent = `Compare ${list.chosen.size} runs`;
     this.compare.setAttribute("href", list.compareAddress());
-    this.note.textContent = list.error ?? (list.rows.length < list.total ? `${list.rows.length} of ${integer(list.total)} runs are shown.` : list.total ? "" : "No runs in this folder yet. A run appears here as soon as its folder does.");
+    this.note.textContent = list.say();
+    this.more.hidden = !list.hasMore;
     if (now === this.drawn) return;
     this.drawn = now;
     const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset?.key;
-    fill(this.rows, rows.map((row) => this.row(row)));
+    fill(this.rows, list.rows.map((row) => this.row(row)));
     if (focused) /** @type {HTMLElement | null} */ (this.rows.querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus();
   }
 
   drawHeadings() {
-    this.drawnSort = this.sort + this.descending;
+    const { sort } = this.list;
+    this.drawnSort = sort;
+    const descending = sort.startsWith("-");
     fill(
       this.headings,
       h("th", {}, h("span", { class: "hidden", text: "Compare" })),
       COLUMNS.map(([key, title, numeric]) => {
-        const sorted = key === this.sort;
+        const sorted = key === sort.replace("-", "");
         const choose = () => {
-          this.descending = sorted ? !this.descending : numeric;
-          this.sort = key;
+          this.list.setSort((sorted ? !descending : numeric) ? `-${key}` : key);
           this.draw();
           this.headings.querySelector(`[data-key="${key}"]`)?.focus();
         };
-        const arrow = sorted ? (this.descending ? " ↓" : " ↑") : "";
-        return h("th", { scope: "col", class: numeric ? "number" : "", "aria-sort": sorted ? (this.descending ? "descending" : "ascending") : null }, h("button", { type: "button", class: "sort", "data-key": key, text: title + arrow, onclick: choose }));
+        const arrow = sorted ? (descending ? " ↓" : " ↑") : "";
+        return h("th", { scope: "col", class: numeric ? "number" : "", "aria-sort": sorted ? (descending ? "descending" : "ascending") : null }, h("button", { type: "button", class: "sort", "data-key": key, text: title + arrow, onclick: choose }));
       }),
     );
   }
@@ -116,12 +118,4 @@ export class RunsView {
       number(shown(row.updated_at, ago, true)),
     );
   }
-}
-
-/** Missing values come last, whichever way. @param {any} a @param {any} b @param {boolean} descending */
-function order(a, b, descending) {
-  if (a === b) return 0;
-  if (a === null || a === undefined) return 1;
-  if (b === null || b === undefined) return -1;
-  return (a < b ? -1 : 1) * (descending ? -1 : 1);
 }
