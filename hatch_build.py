@@ -73,7 +73,7 @@ def _download() -> bytes:
 
 def _registry() -> str:
     """What npm is configured to use, where it is installed; the public registry otherwise."""
-    named = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry")
+    named = os.environ.get("NPM_CONFIG_REGISTRY")
     npm = shutil.which("npm")
     if not named and npm:
         asked = [npm, "config", "get", "registry"]

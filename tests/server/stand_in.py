@@ -1,4 +1,6 @@
-"""The page's contract from a folder of runs, with the standard library only: python stand_in.py FOLDER PORT."""
+"""The page's contract from a folder of runs, with the standard library only."""
+
+# ruff: noqa: E501, PERF401
 
 from __future__ import annotations
 
@@ -200,7 +202,8 @@ def _open(run: Any) -> list[dict[str, Any]]:
     last: dict[str, dict[str, Any]] = {}
     for record in run.records("alert"):
         last[record["category"]] = record
-    return list(last.values())
+    shown = {"severity": "level", "recommendation": "action"}
+    return [r | {new: r[old] for new, old in shown.items()} for r in last.values()]
 
 
 def _verdict(run: Any, path: Path, query: dict[str, str]) -> Any:
@@ -433,7 +436,7 @@ def _logs(run: Any, path: Path, query: dict[str, str]) -> Any:
     keep = [
         line
         for line in lines
-        if query.get("level") in (None, "", line["level"])
+        if query.get("level") in (None, "", line["level"].lower())
         and query.get("q", "").lower() in line["text"].lower()
     ]
     limit, offset = int(query.get("limit", 100)), int(query.get("offset", -100))

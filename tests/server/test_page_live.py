@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from server.conftest import running
+from server.page_actions import at, shows, text
 from server.rich_run import RichRun, write_rich_run
-from server.test_page import at, shows, text
 
 Open = Callable[..., Any]
 

@@ -42,7 +42,7 @@ class Asset:
 
 
 def page_assets(static: Path = STATIC) -> dict[str, Asset]:
-    """What the page consists of, by address. Raises OSError where the library was not brought: see hatch_build.py."""
+    """What the page consists of, by address. Raises OSError where it was not built (hatch_build.py)."""
     script = (static / LIBRARY).read_text(encoding="utf-8").rstrip() + "\n" + joined_script(static)
     style = "".join((static / name).read_text(encoding="utf-8").rstrip() + "\n" for name in STYLES)
     return {

@@ -119,7 +119,9 @@ export class Run extends EventTarget {
 
   /** @param {any} row */
   update(row) {
-    Object.assign(this.row, row);
+    // The status is written once a second; the steps that came as rows are newer.
+    const step = Math.max(this.row.step ?? 0, row.step ?? 0);
+    Object.assign(this.row, row, row.step === null ? {} : { step });
     this.tell("status");
   }
 

@@ -33,7 +33,7 @@ class LogPanel {
     this.earlier = h("button", { type: "button", class: "quiet", text: "Earlier lines", onclick: () => this.loadEarlier() });
     this.note = h("p", { class: "footnote", role: "status" });
     this.search = h("input", { type: "search", placeholder: "Search the log", "aria-label": "Search the log", value: at("grep") ?? "", oninput: () => this.searchSoon() });
-    const levels = /** @type {[string, string][]} */ ([["", "all"], ["INFO", "info and above"], ["WARNING", "warning and above"], ["ERROR", "error and above"]]);
+    const levels = /** @type {[string, string][]} */ ([["", "all"], ["info", "info and above"], ["warning", "warning and above"], ["error", "error and above"]]);
     context.tools.append(select("Level", levels, at("level") ?? "", (value) => move({ level: value || null })), this.search);
     context.body.append(this.earlier, this.box, this.note);
     context.onMove(["level", "grep"], () => this.reload());
