@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all lint docs bench clean
+.PHONY: demo test test-all lint lint-page docs bench clean
 
 demo: .venv/.demo
 	$(BIN)/fettle demo
@@ -21,6 +21,10 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The types in the page's comments; needs Node, which nothing else here does.
+lint-page:
+	npx --yes --package typescript@5.9 tsc --project tests/server/types
 
 bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py

@@ -69,12 +69,12 @@ function line(row, steps) {
   return h(
     "tr",
     {},
-    h("th", { scope: "row", class: "mono", text: row.sample_id }),
+    h("th", { scope: "row", class: "mono nowrap", text: row.sample_id }),
     h("td", { text: row.pattern || "other" }),
     h("td", { class: "number" }, shown(row.tokens, integer, true)),
     h("td", { class: "number" }, shown(row.cross_entropy, nats, true)),
     h("td", { class: "nowrap" }, now),
-    h("td", { text: HISTORIES.find(([value]) => value === row.history)?.[1] ?? row.history ?? "" }),
+    h("td", { class: "nowrap", text: HISTORIES.find(([value]) => value === row.history)?.[1] ?? row.history ?? "" }),
     h("td", {}, strip),
   );
 }
