@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from fettle.server.app import create_app
+from fettle.server.settings import Settings
 
 from server.browser import chromium
 from server.rich_run import RichRun, write_rich_run
-from server.stand_in import serve
 
 RICH = "2026-11-20_18-04-12_qwen3-8b-r16"
 OTHER = "qwen3-8b-lr1e-4"
@@ -24,16 +27,19 @@ PATTERN = "</script><b>kind</b>"
 @contextmanager
 def running(root: Path, port: int = 0) -> Iterator[str]:
     """The address of a server over `root` while it is up."""
-    server = serve(root, port)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    listener = socket.create_server(("127.0.0.1", port))
+    port = listener.getsockname()[1]
+    settings = Settings(root=root, port=port)
+    config = uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http://127.0.0.1:{port}"
     finally:
-        server.stopping = True
-        server.shutdown()
-        server.server_close()
+        server.should_exit = True
         thread.join()
+        listener.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,10 +86,7 @@ class World:
                 }
                 for name, factor, modules in zip(GROUPS, (1.0, 0.6, 1.3), (3, 1, 3), strict=True)
             }  # fmt: skip
-            rows.append(
-                {"layer": layer, "relative": float(pull), "movement": float(40 * pull), "weight_norm": 40.0,
-                 "grad_norm": 0.02, "groups": groups}
-            )  # fmt: skip
+            rows.append({"layer": layer, **_together(list(groups.values())), "groups": groups})
         return {
             "type": "layers", "timestamp": self.run.time(step), "step": step, "method": "lora",
             "since_step": 0, "seconds": 0.4, "rows": rows,
@@ -118,3 +116,12 @@ class World:
 def _shares(kinds: int) -> NDArray[np.float64]:
     weights = np.array([0.18, 0.08, 0.3, 0.2, 0.24] + [0.02] * max(0, kinds - 5))[:kinds]
     return weights / weights.sum()
+
+
+def _together(groups: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Norms of a whole layer: squares add up."""
+    norms = {
+        key: float(np.sqrt(sum(group[key] ** 2 for group in groups)))
+        for key in ("movement", "weight_norm", "grad_norm")
+    }
+    return {"relative": norms["movement"] / norms["weight_norm"], **norms}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fettle.runs import RunFolder
 from server.conftest import running
 from server.page_actions import at, shows, text
 from server.rich_run import RichRun, write_rich_run
@@ -17,17 +19,31 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Path:
-    """A run at step 300 of 2,000 that has not ended."""
-    return write_rich_run(
-        tmp_path / "runs", RichRun(name="live", last_step=300, state=None, nan_steps=(), inf_steps=())
-    )
+def trainer(tmp_path: Path) -> Iterator[ExitStack]:
+    """What a trainer holds while it lives."""
+    with ExitStack() as held:
+        yield held
+
+
+@pytest.fixture
+def live(tmp_path: Path, trainer: ExitStack) -> Path:
+    """A run at step 300 of 2,000 that goes on."""
+    run = RichRun(name="live", last_step=300, state=None, nan_steps=(), inf_steps=())
+    path = write_rich_run(tmp_path / "runs", run)
+    trainer.enter_context(RunFolder(path).lock())
+    return path
 
 
 def append(run: Path, **record: Any) -> None:
     """One more record at the end of the log."""
     with (run / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"timestamp": 1.8e9, **record}) + "\n")
+
+
+def tell(run: Path, **changes: Any) -> None:
+    """A new status.json."""
+    status = json.loads((run / "status.json").read_text())
+    RunFolder(run).write_status({**status, **changes})
 
 
 def train(run: Path, step: int, loss: float) -> None:
@@ -58,6 +74,7 @@ def test_a_rewind_takes_back_what_was_superseded(open_page: Open, live: Path) ->
         page = open_page(at("live"), base=base)
         shows(page, ".run-facts", "step 300 of 2 000")
         shows(page, "#loss .legend", "0.")
+        tell(live, step=200)
         append(live, type="resume", step=200)
         train(live, 201, 0.888)
         shows(page, ".run-facts", "step 201 of 2 000")
@@ -79,14 +96,12 @@ def test_the_page_outlives_a_restart_of_the_server(open_page: Open, live: Path) 
         page.close()
 
 
-def test_the_end_of_a_run_is_told(open_page: Open, live: Path) -> None:
+def test_the_end_of_a_run_is_told(open_page: Open, live: Path, trainer: ExitStack) -> None:
     with running(live.parent) as base:
         page = open_page(at("live"), base=base)
         shows(page, ".run-title", "running")
-        status = json.loads((live / "status.json").read_text())
-        (live / "status.json").write_text(
-            json.dumps({**status, "state": "completed", "reason": "all steps are done"})
-        )
+        tell(live, state="completed", reason="all steps are done")
+        trainer.close()
         append(live, type="end", step=300, state="completed", reason="all steps are done")
         shows(page, ".run-title", "completed")
         shows(page, ".run-facts", "all steps are done")

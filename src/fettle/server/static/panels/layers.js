@@ -61,10 +61,10 @@ class History {
       fill(this.host);
       this.chart = evalChart(this.context, this.host, { label: "Movement of the layers that moved most", height: 150, specs });
     }
-    for (const line of data.history?.layers ?? []) {
+    for (const line of data.history) {
       if (!specs.some((/** @type {any} */ spec) => spec.key === name(line))) continue;
       const y = line.relative_movement;
-      this.chart?.setTrack(name(line), { x: data.history.steps, y, low: y, high: y, marks: [], raw: true });
+      this.chart?.setTrack(name(line), { x: data.steps, y, low: y, high: y, marks: [], raw: true });
     }
   }
 }
@@ -72,13 +72,20 @@ class History {
 /** @param {any} data @param {string} shown */
 function render(data, shown) {
   if (!data.layers?.length) return h("p", { class: "footnote", text: "Not measured: the log holds no movement of layers." });
-  const still = data.totals.filter((/** @type {any} */ row) => row.state === "dead").map(name);
+  const totals = data.layers.filter((/** @type {any} */ row) => row.group === "all");
+  const most = data.top.map((/** @type {any} */ row) => totals.find((/** @type {any} */ total) => total.layer === row.layer) ?? row);
   return [
-    still.length ? h("p", { class: "warnings-line" }, sign("warning"), ` Did not move: ${still.join(", ")}.`) : null,
-    shown === "groups" ? matrix(data) : bars(shown === "top" ? data.top : data.totals),
-    h("p", { class: "footnote", text: `‖ΔW‖ / ‖W‖ at step ${integer(data.step)}${data.since_step ? `, counted from step ${integer(data.since_step)}` : ""}${data.method === "full" ? "; all weights are trained" : ""}.` }),
+    STATES.map(([state, text]) => {
+      const names = totals.filter((/** @type {any} */ row) => row.state === state).map(name);
+      return names.length ? h("p", { class: "warnings-line" }, sign("warning"), ` ${text}: ${names.join(", ")}.`) : null;
+    }),
+    shown === "groups" ? matrix(data.layers, totals) : bars(shown === "top" ? most : totals),
+    h("p", { class: "footnote", text: `‖ΔW‖ / ‖W‖ at step ${integer(data.step)}${data.method === "full" ? "; all weights are trained" : ""}.` }),
   ];
 }
+
+/** @type {[string, string][]} */
+const STATES = [["dead", "Did not move"], ["vanishing", "Gradients vanish"], ["exploding", "Gradients explode"]];
 
 /** @param {any} row */
 function name(row) {
@@ -104,19 +111,19 @@ function movement(row) {
   return row.state === "dead" ? "did not move" : share(row.relative_movement);
 }
 
-/** @param {any} data */
-function matrix(data) {
+/** @param {any[]} layers @param {any[]} totals */
+function matrix(layers, totals) {
   /** @type {string[]} */
-  const groups = [...new Set(data.layers.map((/** @type {any} */ row) => row.group))];
-  const most = Math.max(...data.layers.map((/** @type {any} */ row) => row.relative_movement ?? 0), 1e-12);
+  const groups = [...new Set(layers.map((row) => row.group))].filter((group) => group !== "all");
+  const most = Math.max(...layers.map((row) => row.relative_movement ?? 0), 1e-12);
   const cell = (/** @type {any} */ total, /** @type {string} */ group) => {
-    const row = data.layers.find((/** @type {any} */ r) => r.layer === total.layer && r.group === group);
+    const row = layers.find((r) => r.layer === total.layer && r.group === group);
     const text = !measured(row?.relative_movement) ? notMeasured(true) : row.state === "dead" ? "0" : (100 * row.relative_movement).toFixed(3);
     const box = h("span", { class: `heat-cell small${row?.state === "dead" ? " few" : ""}` }, text);
     box.style.setProperty("--share", `${(100 * (row?.relative_movement ?? 0)) / most}%`);
     return h("td", {}, box);
   };
   const heads = groups.map((group) => h("th", { scope: "col", text: group }));
-  const rows = data.totals.map((/** @type {any} */ total) => h("tr", {}, h("th", { scope: "row", text: name(total) }), groups.map((group) => cell(total, group))));
+  const rows = totals.map((total) => h("tr", {}, h("th", { scope: "row", text: name(total) }), groups.map((group) => cell(total, group))));
   return h("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement by layer and group, in %" }, h("table", { class: "heat" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "%" }), heads)), h("tbody", {}, rows)));
 }

@@ -18,13 +18,22 @@ export const samples = {
   wide: true,
   mount(context) {
     const query = () => ({ step: numberAt("eval"), pattern: at("pattern"), length: at("length"), history: at("history"), limit: PAGE, offset: PAGE * (numberAt("page") ?? 0) });
-    const load = context.watch("samples", (data) => fill(context.body, render(data)), query);
-    const tools = () => context.run.get("patterns", { step: numberAt("eval") }).then((data) => fill(context.tools, filters(data)), () => fill(context.tools, filters(null)));
+    /** @type {any} */
+    let [matrix, last] = [null, null];
+    const draw = () => last && fill(context.body, render(last, matrix?.steps ?? []));
+    const load = context.watch("samples", (data) => {
+      last = data;
+      draw();
+    }, query);
+    const tools = context.watch("patterns", (data) => {
+      matrix = data;
+      fill(context.tools, filters(data));
+      draw();
+    }, () => ({ step: numberAt("eval") }));
     context.onMove(["eval", "pattern", "length", "history", "page"], () => {
       load();
       tools();
     });
-    tools();
   },
 };
 
@@ -40,8 +49,8 @@ function filters(matrix) {
   return [choice("History", "history", HISTORIES), choice("Pattern", "pattern", [["", "all"], ...names]), choice("Tokens", "length", [["", "all"], ...lengths])];
 }
 
-/** @param {any} data */
-function render(data) {
+/** @param {any} data @param {number[]} steps */
+function render(data, steps) {
   if (!data.samples?.length) return h("p", { class: "footnote", text: data.total || at("history") || at("pattern") || at("length") ? "No sample fits." : "Not measured: no fixed eval with per-sample results." });
   const page = numberAt("page") ?? 0;
   const pages = Math.ceil(data.total / PAGE);
@@ -54,7 +63,7 @@ function render(data) {
         "table",
         {},
         h("thead", {}, h("tr", {}, ["Sample", "Pattern"].map((text) => h("th", { scope: "col", text })), ["Tokens", "CE"].map((text) => h("th", { scope: "col", class: "number", text })), ["At this eval", "History", "Right at each eval"].map((text) => h("th", { scope: "col", text })))),
-        h("tbody", {}, data.samples.map((/** @type {any} */ row) => line(row, data.steps ?? []))),
+        h("tbody", {}, data.samples.map((/** @type {any} */ row) => line(row, steps))),
       ),
     ),
     h("div", { class: "pager" }, h("span", { class: "footnote", text: `${integer(page * PAGE + 1)} to ${integer(page * PAGE + data.samples.length)} of ${integer(data.total)}` }), h("button", { type: "button", text: "Back", disabled: page === 0, onclick: () => turn(page - 1) }), h("button", { type: "button", text: "Next", disabled: page + 1 >= pages, onclick: () => turn(page + 1) })),

@@ -3,7 +3,7 @@
 import { getJson, getSeries, runPath } from "../api.js";
 import { Chart } from "../chart.js";
 import { fill, h } from "../dom.js";
-import { decimal, measured, nats, notMeasured, percent, words } from "../format.js";
+import { decimal, integer, measured, nats, notMeasured, percent, words } from "../format.js";
 import { address, at, move, numberAt, onMove } from "../place.js";
 import { evalTrack } from "../evals.js";
 
@@ -38,7 +38,7 @@ export class CompareView {
       host,
       h("header", { class: "run-head" }, h("div", { class: "run-title" }, h("h1", { text: `Compare ${ids.length} runs` }))),
       this.problem,
-      h("div", { class: "panels" }, section("Curves", this.curves, h("label", { class: "field" }, h("span", { text: "Metric" }), metric), h("label", { class: "check" }, this.box, "log scale")), section("Paired tests of the last fixed evals", this.tests), section("Configuration that differs", this.configs)),
+      h("div", { class: "panels" }, section("Curves", this.curves, h("label", { class: "field" }, h("span", { text: "Metric" }), metric), h("label", { class: "check" }, this.box, "log scale")), section("Paired tests of their fixed evals", this.tests), section("Configuration that differs", this.configs)),
     );
     this.drop = onMove((changed) => {
       if (changed.has("metric")) this.build();
@@ -95,7 +95,7 @@ export class CompareView {
     try {
       const answer = await getJson("compare", { ids: this.ids.join(",") }, this.stop.signal);
       fill(this.configs, this.configTable(answer.configs));
-      fill(this.tests, testTable(answer.tests));
+      fill(this.tests, testTable(answer));
     } catch (error) {
       this.fail(error);
     }
@@ -106,28 +106,48 @@ export class CompareView {
     if (error?.name !== "AbortError") this.problem.textContent = error.message;
   }
 
-  /** @param {{key: string, values: any}[]} configs */
+  /** @param {{key: string, values: any[]}[]} configs */
   configTable(configs) {
     if (!configs.length) return h("p", { class: "footnote", text: "Their configurations are the same." });
     const names = this.ids.map((id) => h("th", { scope: "col" }, h("a", { href: address({ run: id }), text: id })));
     const rows = configs.map(({ key, values }) => {
-      const list = this.ids.map((id, i) => (Array.isArray(values) ? values[i] : values[id]));
-      return h("tr", {}, h("th", { scope: "row", text: key }), list.map((value) => h("td", { text: value === null || value === undefined ? "not set" : typeof value === "object" ? JSON.stringify(value) : String(value) })));
+      return h("tr", {}, h("th", { scope: "row", text: key }), values.map((/** @type {any} */ value) => h("td", { text: value === null || value === undefined ? "not set" : typeof value === "object" ? JSON.stringify(value) : String(value) })));
     });
     return h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Key" }), names)), h("tbody", {}, rows));
   }
 }
 
-/** @param {any[]} tests */
-function testTable(tests) {
-  if (!tests.length) return h("p", { class: "footnote", text: "Not measured: a paired test needs fixed evals of the same samples in both runs." });
-  const rows = tests.map((test) => {
+/** @param {any} answer */
+function testTable(answer) {
+  if (!answer.tests.length) return h("p", { class: "footnote", text: "Not measured: a paired test needs fixed evals of the same samples in both runs." });
+  const where = (/** @type {string} */ id) => {
+    const step = answer.steps[answer.runs.indexOf(id)];
+    return measured(step) ? `${id}, step ${integer(step)}` : id;
+  };
+  const rows = answer.tests.map((/** @type {any} */ test) => {
     const share = test.metric === "exact_match";
-    const format = (/** @type {any} */ v) => (measured(v) ? (share ? `${v > 0 ? "+" : ""}${(100 * v).toFixed(1)}` : `${v > 0 ? "+" : ""}${nats(v)}`) : "");
-    const better = !measured(test.p) || test.p >= 0.05 ? "no difference shown" : test.difference > 0 === share ? "the second is better" : "the first is better";
+    const format = (/** @type {number} */ v) => `${v > 0 ? "+" : ""}${share ? (100 * v).toFixed(1).replace("-", "−") : nats(v)}`;
     const range = measured(test.low) && measured(test.high) ? `${format(test.low)} to ${format(test.high)}` : notMeasured(true);
-    return h("tr", {}, h("th", { scope: "row", text: test.a }), h("td", { text: test.b }), h("td", { text: words(test.metric) }), h("td", { class: "number" }, measured(test.difference) ? `${format(test.difference)}${share ? " points" : " nats"}` : notMeasured(true)), h("td", { class: "number" }, range), h("td", { class: "number" }, measured(test.p) ? (test.p < 0.001 ? "< 0.001" : test.p.toFixed(3)) : notMeasured(true)), h("td", { text: better }));
+    const p = test.p_adjusted ?? test.p;
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row", text: where(test.a) }),
+      h("td", { text: where(test.b) }),
+      h("td", { text: words(test.metric) }),
+      h("td", { class: "number" }, measured(test.difference) ? `${format(test.difference)}${share ? " points" : " nats"}` : notMeasured(true)),
+      h("td", { class: "number" }, range),
+      h("td", { class: "number" }, measured(p) ? (p < 0.001 ? "< 0.001" : p.toFixed(3)) : notMeasured(true)),
+      h("td", { text: reading(test, p, share) }),
+    );
   });
-  const heads = ["First", "Second", "Metric", "Difference", "95 % interval", "p", "Reading"];
+  const heads = ["First", "Second", "Metric", "Second − first", "95 % interval", "p", "Reading"];
   return h("table", {}, h("thead", {}, h("tr", {}, heads.map((text, i) => h("th", { scope: "col", class: i > 2 && i < 6 ? "number" : "", text })))), h("tbody", {}, rows));
+}
+
+/** @param {any} test @param {any} p @param {boolean} share more is better */
+function reading(test, p, share) {
+  if (!measured(p)) return test.reason ?? "not measured";
+  if (p >= 0.05) return "no difference shown";
+  return test.difference > 0 === share ? "the second is better" : "the first is better";
 }
