@@ -31,6 +31,8 @@ export class Run extends EventTarget {
     this.connection = "connecting";
     /** @type {Map<string, Promise<any>>} */
     this.answers = new Map();
+    /** The newest step that came as a row since the last rewind. */
+    this.newest = 0;
     this.outdated = new Set();
     this.stop = new AbortController();
     /** @type {Stream | null} */
@@ -49,7 +51,10 @@ export class Run extends EventTarget {
     this.stream = new Stream(url("stream", { run: this.id }), {
       rows: (rows) => this.take(rows),
       status: (row) => this.update(row),
-      rewind: () => this.refresh(),
+      rewind: () => {
+        this.newest = 0;
+        this.refresh();
+      },
       resumed: () => this.refresh(),
       state: (state) => {
         this.connection = state;
@@ -94,7 +99,8 @@ export class Run extends EventTarget {
   /** @param {Record<string, any[]>} rows */
   take(rows) {
     const last = rows.train?.at(-1);
-    if (last && this.row) {
+    if (last) {
+      this.newest = Math.max(this.newest, last.step ?? 0);
       this.row.step = last.step ?? this.row.step;
       this.row.epoch = last.epoch ?? this.row.epoch;
     }
@@ -119,10 +125,14 @@ export class Run extends EventTarget {
 
   /** @param {any} row */
   update(row) {
-    // The status is written once a second; the steps that came as rows are newer.
-    const step = Math.max(this.row.step ?? 0, row.step ?? 0);
-    Object.assign(this.row, row, row.step === null ? {} : { step });
+    Object.assign(this.row, row);
+    this.catchUp();
     this.tell("status");
+  }
+
+  /** The status is written once a second; the steps that came as rows are newer. */
+  catchUp() {
+    if (this.newest > (this.row.step ?? 0)) this.row.step = this.newest;
   }
 
   /** News come in bunches: ask once after them. @param {string} name */
@@ -144,6 +154,7 @@ export class Run extends EventTarget {
     if (names.includes("")) {
       try {
         this.row = await this.get("");
+        this.catchUp();
         this.tell("status");
       } catch {
         // The stream will say when the server is back.
@@ -160,6 +171,7 @@ export class Run extends EventTarget {
     } catch {
       return;
     }
+    this.catchUp();
     this.tell("status");
     this.tell("refresh");
   }
