@@ -74,7 +74,7 @@ def test_a_rewind_takes_back_what_was_superseded(open_page: Open, live: Path) ->
         page = open_page(at("live"), base=base)
         shows(page, ".run-facts", "step 300 of 2 000")
         shows(page, "#loss .legend", "0.")
-        tell(live, step=200)
+        tell(live, step=201)
         append(live, type="resume", step=200)
         train(live, 201, 0.888)
         shows(page, ".run-facts", "step 201 of 2 000")
