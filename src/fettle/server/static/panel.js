@@ -89,7 +89,7 @@ export class Panel {
     this.button = h("button", { type: "button", class: "panel-toggle", "aria-controls": this.body.id, onclick: () => this.setOpen(!this.open) }, icon(CHEVRON, "chevron"), spec.title);
     this.element = h(
       "section",
-      { class: `panel${spec.wide ? " wide" : ""}`, id: spec.id, "aria-label": spec.title },
+      { class: `panel waiting${spec.wide ? " wide" : ""}`, id: spec.id, "aria-label": spec.title },
       h("header", { class: "panel-head" }, h("h2", {}, this.button), this.tools),
       problem,
       this.body,
@@ -106,6 +106,7 @@ export class Panel {
   mount() {
     if (!this.open || this.mounted) return;
     this.mounted = true;
+    this.element.classList.remove("waiting");
     this.seen.disconnect();
     this.spec.mount(this.context);
     if (!this.body.childElementCount) fill(this.body, h("p", { class: "footnote", role: "status", text: "Reading …" }));
@@ -128,7 +129,7 @@ export class Panel {
   /** Open it, bring it into view, and put the focus there. */
   show() {
     this.setOpen(true);
-    this.element.scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth", block: "start" });
+    this.element.scrollIntoView({ block: "start" });
     this.button.focus({ preventScroll: true });
     announce(this.spec.title);
   }

@@ -19,6 +19,8 @@ const METRICS = {
   tokens_per_sec: { label: "Tokens per second", type: "train", column: "tokens_per_sec", format: decimal },
 };
 const COLOURS = 6;
+/** Curves that swing from step to step: their extremes are drawn. */
+const SWINGING = new Set(["loss", "grad_norm", "tokens_per_sec"]);
 const DASHES = [undefined, [6, 4], [2, 3]];
 
 export class CompareView {
@@ -76,19 +78,16 @@ export class CompareView {
     const width = Math.max(100, Math.min(1000, Math.round(8000 / this.ids.length)));
     const query = { type, x: "step", y: column, from: numberAt("from"), to: numberAt("to"), width };
     chart.window = [numberAt("from"), numberAt("to")];
-    await Promise.all(
-      this.ids.map(async (id) => {
-        try {
-          const { signal } = this.stop;
-          const track = type === "fixed_eval" ? evalTrack((await getJson(runPath(id, "evals"), {}, signal)).evals, column) : await getSeries(id, query, true, signal);
-          if (chart !== this.chart) return;
-          if (track.x.length) chart.domain = [0, Math.max(chart.domain[1], track.x[track.x.length - 1])];
-          chart.setTrack(id, track);
-        } catch (error) {
-          this.fail(error);
-        }
-      }),
-    );
+    const { signal } = this.stop;
+    const ask = async (/** @type {string} */ id) => (type === "fixed_eval" ? evalTrack((await getJson(runPath(id, "evals"), {}, signal)).evals, column) : getSeries(id, query, SWINGING.has(column), signal));
+    const answers = await Promise.allSettled(this.ids.map(ask));
+    if (chart !== this.chart) return;
+    answers.forEach((answer, i) => {
+      if (answer.status === "rejected") return this.fail(answer.reason);
+      const last = answer.value.x.at(-1);
+      if (last !== undefined) chart.domain = [0, Math.max(chart.domain[1], last)];
+      chart.setTrack(this.ids[i], answer.value);
+    });
   }
 
   async compare() {
