@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import uvicorn
+from fettle.server.app import create_app
+from fettle.server.settings import Settings
 from playwright.sync_api import sync_playwright
 
 from fettle.runs import EventLog, RunFolder
-from fettle.server.app import create_app
 from fettle.server.assets import page_assets
-from fettle.server.settings import Settings
 
 LIVE_STEPS = 100
 LIVE_SECONDS = 0.1
@@ -51,9 +51,7 @@ DRAWN = """() => [...document.querySelectorAll("canvas")].some((canvas) => {
 
 def main() -> None:
     """Measure and print."""
-    packed = {
-        name: len(gzip.compress(asset.body, 9)) for name, asset in page_assets().items() if name != "/"
-    }
+    packed = {name: len(gzip.compress(asset.body, 9)) for name, asset in page_assets().items() if name != "/"}
     print(f"page, scripts and styles gzipped      {sum(packed.values()) / 1000:8.1f} kB")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(

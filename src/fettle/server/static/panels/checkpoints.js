@@ -52,6 +52,6 @@ function line(row, lowest) {
     cell(shown(row.train_loss, nats, true)),
     cell(shown(row.size_bytes, size, true)),
     h("td", { class: "nowrap" }, row.created_at ? moment(row.created_at) : shown(null, String, true)),
-    h("td", { class: "nowrap" }, row.on_disk && row.path ? h("button", { type: "button", class: "quiet", title: row.path, "aria-label": `Copy path of checkpoint ${row.step}`, onclick: () => copyText(row.path, "Path") }, sign("copy"), " Copy") : h("span", { class: "missing", text: "not on disk" })),
+    h("td", { class: "nowrap" }, row.on_disk && row.path ? h("button", { type: "button", class: "quiet", title: row.path, "aria-label": `Copy path of checkpoint ${row.step}`, onclick: () => copyText(row.path, "Path") }, sign("copy"), "Copy") : h("span", { class: "missing", text: "not on disk" })),
   );
 }
