@@ -40,13 +40,12 @@ WATCH = """() => {
     requestAnimationFrame(() => requestAnimationFrame(() => (window.seen[text] ??= Date.now())));
   }).observe(value, { childList: true, characterData: true, subtree: true });
 }"""
-# Nothing but its own lines reaches that far into a chart that is drawn.
-DRAWN = """() => [...document.querySelectorAll("canvas")].some((canvas) => {
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const inks = new Set();
-  for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) inks.add(data[i] * 65536 + data[i + 1] * 256 + data[i + 2]);
-  return inks.size > 20;
-})"""
+# The legend is filled in the frame that draws the curves.
+DRAWN = """(name) => {
+  const entries = [...document.querySelectorAll("main .legend-entry")];
+  const shown = entries.filter((entry) => entry.textContent.includes(name) && !entry.querySelector(".missing"));
+  return entries.length > 0 && shown.length >= (name ? 1 : entries.length);
+}"""
 
 
 def main() -> None:
@@ -88,7 +87,7 @@ def log_to_pixel(browser: Any, root: Path) -> None:
     delays = sorted(seen[text] - moment for text, moment in written.items() if text in seen)
     print(
         f"log to pixel                          {statistics.median(delays):8.0f} ms median, "
-        f"{np.percentile(delays, 95):.0f} ms p95  ({len(delays)} of {LIVE_STEPS} steps in frames of their own)"
+        f"{np.percentile(delays, 95):.0f} ms p95  ({len(delays)} of {LIVE_STEPS} steps in their own frames)"
     )
 
 
@@ -103,16 +102,16 @@ def first_views(browser: Any, root: Path) -> None:
     large.write_status({"state": "completed", "step": LARGE, "total_steps": LARGE})
     ids = ",".join(f"run-{i:02d}" for i in range(RUNS))
     with _serving(root) as base:
-        for name, place in (
-            (f"{RUNS} runs x {POINTS} points, first view", f"#compare={ids}"),
-            (f"{LARGE} points, first view", "#run=large"),
+        for name, place, line in (
+            (f"{RUNS} runs x {POINTS} points, first view", f"#compare={ids}", ""),
+            (f"{LARGE} points, first view", "#run=large", "train, each step"),
         ):
             for label in ("cold", "warm"):
-                milliseconds, size = _view(browser, f"{base}/{place}")
+                milliseconds, size = _view(browser, f"{base}/{place}", line)
                 print(f"{name:<38}{milliseconds:8.0f} ms, {size / 1000:.0f} kB  (server {label})")
 
 
-def _view(browser: Any, url: str) -> tuple[float, int]:
+def _view(browser: Any, url: str, line: str) -> tuple[float, int]:
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
@@ -120,9 +119,8 @@ def _view(browser: Any, url: str) -> tuple[float, int]:
     session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     started = time.perf_counter()
     page.goto(url, wait_until="commit")
-    while not page.evaluate(DRAWN):
-        page.wait_for_timeout(5)
-    page.wait_for_load_state("networkidle") if "compare" in url else None
+    while not page.evaluate(DRAWN, line):
+        page.wait_for_timeout(10)
     taken = 1000 * (time.perf_counter() - started)
     page.wait_for_timeout(300)
     page.close()
