@@ -43,9 +43,14 @@ WATCH = """() => {
 # The legend is filled in the frame that draws the curves.
 DRAWN = """(name) => {
   const entries = [...document.querySelectorAll("main .legend-entry")];
-  const shown = entries.filter((entry) => entry.textContent.includes(name) && !entry.querySelector(".missing"));
-  return entries.length > 0 && shown.length >= (name ? 1 : entries.length);
+  const wanted = entries.filter((entry) => entry.textContent.includes(name));
+  const filled = (entry) => entry.querySelector(".legend-value").textContent && !entry.querySelector(".missing");
+  return wanted.length > 0 && wanted.every(filled);
 }"""
+
+
+SIZE = """() => [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
+  .reduce((sum, entry) => sum + entry.transferSize, 0)"""
 
 
 def main() -> None:
@@ -113,18 +118,15 @@ def first_views(browser: Any, root: Path) -> None:
 
 def _view(browser: Any, url: str, line: str) -> tuple[float, int]:
     page = browser.new_page(viewport={"width": 1440, "height": 900})
-    session = page.context.new_cdp_session(page)
-    session.send("Network.enable")
-    sizes: list[int] = []
-    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     started = time.perf_counter()
     page.goto(url, wait_until="commit")
     while not page.evaluate(DRAWN, line):
         page.wait_for_timeout(10)
     taken = 1000 * (time.perf_counter() - started)
     page.wait_for_timeout(300)
+    size: int = page.evaluate(SIZE)
     page.close()
-    return taken, int(sum(sizes))
+    return taken, size
 
 
 def _folder(path: Path) -> RunFolder:

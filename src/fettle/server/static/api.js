@@ -22,8 +22,11 @@ export function runPath(id, rest = "") {
   return `runs/${encodeURIComponent(id)}${rest && `/${rest}`}`;
 }
 
-/** @param {string} path @param {Query} [query] @param {RequestInit} [options] */
-async function ask(path, query, options) {
+const BUSY_TRIES = 20;
+const BUSY_MS = 2000;
+
+/** @param {string} path @param {Query} [query] @param {RequestInit} [options] @param {number} [tries] @returns {Promise<Response>} */
+async function ask(path, query, options, tries = BUSY_TRIES) {
   let response;
   try {
     response = await fetch(url(path, query), options);
@@ -32,6 +35,11 @@ async function ask(path, query, options) {
     throw new ApiError("The server does not answer.", 0);
   }
   if (response.ok) return response;
+  // A large run is being read for the first time.
+  if (response.status === 503 && tries > 0 && response.headers.has("Retry-After")) {
+    await new Promise((resolve) => setTimeout(resolve, BUSY_MS));
+    return ask(path, query, options, tries - 1);
+  }
   const body = await response.json().catch(() => null);
   const detail = typeof body?.detail === "string" ? body.detail : `The server answered ${response.status}.`;
   throw new ApiError(detail, response.status);
