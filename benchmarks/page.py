@@ -44,8 +44,8 @@ WATCH = """() => {
 DRAWN = """(name) => {
   const entries = [...document.querySelectorAll("main .legend-entry")];
   const wanted = entries.filter((entry) => entry.textContent.includes(name));
-  const filled = (entry) => entry.querySelector(".legend-value").textContent && !entry.querySelector(".missing");
-  return wanted.length > 0 && wanted.every(filled);
+  const values = wanted.map((entry) => entry.querySelector(".legend-value"));
+  return values.length > 0 && values.every((value) => value.textContent && !value.querySelector(".missing"));
 }"""
 
 

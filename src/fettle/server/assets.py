@@ -26,6 +26,9 @@ EXPORT = re.compile(r"^export (?=(?:async )?function\*? (\w+)|class (\w+)|const 
 BLOCK_COMMENT = re.compile(r"/\*.*?\*/ ?", re.DOTALL)
 LINE_COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 INDENT = re.compile(r"^[ \t]+|^\n", re.MULTILINE)
+# A statement never goes on where one of these ends a line: the line end means nothing.
+LOOSE_END = re.compile(r"(?<=[;,{(\[])\n")
+LOOSE_STYLE = re.compile(r"(?<=[;,:{])\s+|\s+(?=\{)|;?\s*(?=\})|(?<=\})\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def page_assets(static: Path = STATIC) -> dict[str, Asset]:
     return {
         "/": Asset((static / "index.html").read_bytes(), "text/html; charset=utf-8"),
         "/static/app.js": Asset(script.encode(), "text/javascript; charset=utf-8"),
-        "/static/app.css": Asset(_squeezed(style).encode(), "text/css; charset=utf-8"),
+        "/static/app.css": Asset(LOOSE_STYLE.sub("", _squeezed(style)).encode(), "text/css; charset=utf-8"),
         "/static/icon.svg": Asset((static / "icon.svg").read_bytes(), "image/svg+xml"),
     }
 
@@ -84,7 +87,8 @@ def _module(static: Path, name: str, names: dict[str, str]) -> str:
     body = EXPORT.sub("", IMPORT.sub(imported, text))
     if re.search(r"^(?:import|export)\b", body, re.MULTILINE):
         raise ValueError(f"{name}: an import or export of a form that is not joined")
-    return f"const {names[name]} = (() => {{\n{_squeezed(body)}return {{{exported}}};\n}})();\n"
+    inner = LOOSE_END.sub("", _squeezed(body))
+    return f"const {names[name]} = (() => {{{inner}return {{{exported}}};}})();\n"
 
 
 def _squeezed(text: str) -> str:
