@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fettle.server.app import create_app
-from fettle.server.settings import Settings
+from serve.live_server import serving
 
 from server.browser import chromium
 from server.rich_run import RichRun, write_rich_run
@@ -25,27 +21,16 @@ PATTERN = "</script><b>kind</b>"
 
 
 @contextmanager
-def running(root: Path, port: int = 0) -> Iterator[str]:
+def running(root: Path, *options: str) -> Iterator[str]:
     """The address of a server over `root` while it is up."""
-    listener = socket.create_server(("127.0.0.1", port))
-    port = listener.getsockname()[1]
-    settings = Settings(root=root, port=port)
-    config = uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with serving(root, *options) as client:
+        yield str(client.base_url).rstrip("/")
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of runs that no test changes."""
-    root = tmp_path_factory.mktemp("runs")
+    root = tmp_path_factory.mktemp("page") / "runs"
     write_rich_run(root)
     quiet: dict[str, Any] = {"nan_steps": (), "inf_steps": (), "spike_steps": ()}
     write_rich_run(root, RichRun(name=OTHER, seed=5, learning_rate=1e-4, **quiet))

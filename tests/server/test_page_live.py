@@ -86,10 +86,12 @@ def test_the_page_outlives_a_restart_of_the_server(open_page: Open, live: Path) 
     with running(live.parent) as base:
         page = open_page(at("live"), base=base, quiet=False)
         shows(page, "#loss .legend", "0.")
-    port = int(base.rsplit(":", 1)[1])
+        shows(page, "#verdict", "Exact match")
+        page.wait_for_timeout(500)
+    port = base.rsplit(":", 1)[1]
     shows(page, ".run-title", "reconnecting")
     train(live, 301, 0.666)
-    with running(live.parent, port):
+    with running(live.parent, "--port", port):
         shows(page, "#loss .legend", "0.666")
         shows(page, ".run-title .tone-good", "live")
         assert "reconnecting" not in text(page, ".run-title")
@@ -105,4 +107,48 @@ def test_the_end_of_a_run_is_told(open_page: Open, live: Path, trainer: ExitStac
         append(live, type="end", step=300, state="completed", reason="all steps are done")
         shows(page, ".run-title", "completed")
         shows(page, ".run-facts", "all steps are done")
+        page.close()
+
+
+def test_a_trainer_is_asked_from_the_page(open_page: Open, live: Path) -> None:
+    control = live / "control.json"
+    with running(live.parent, "--control") as base:
+        page = open_page(at("live"), base=base)
+        page.get_by_role("button", name="Pause").wait_for()
+        page.keyboard.press("p")
+        shows(page, "#toast", "Asked to pause")
+        assert json.loads(control.read_text())["action"] == "pause"
+        page.get_by_role("button", name="Save checkpoint").click()
+        shows(page, "#toast", "Asked to save a checkpoint")
+        assert json.loads(control.read_text())["action"] == "checkpoint"
+        page.once("dialog", lambda dialog: dialog.dismiss())
+        page.keyboard.press("c")
+        page.wait_for_timeout(300)
+        assert json.loads(control.read_text())["action"] == "checkpoint"
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.keyboard.press("c")
+        shows(page, "#toast", "Asked to stop")
+        assert json.loads(control.read_text())["action"] == "stop"
+        page.close()
+
+
+def test_a_damaged_run_says_what_is_wrong(open_page: Open, tmp_path: Path) -> None:
+    run = write_rich_run(tmp_path / "runs", RichRun(name="torn", last_step=200, eval_every=100))
+    (run / "config.yaml").write_text("a: [")
+    for step in (100, 200):
+        (run / "fixed_eval" / f"step-{step:08d}.npz").write_bytes(b"no zip")
+    with running(run.parent) as base:
+        page = open_page(at("torn"), base=base, quiet=False)
+        shows(page, "#verdict .problem", "config.yaml: is no YAML")
+        shows(page, "#loss .legend", "1.")
+        page.locator("#samples").scroll_into_view_if_needed()
+        shows(page, "#samples", "Not measured")
+        page.close()
+
+
+def test_a_run_that_is_gone_is_named(open_page: Open, tmp_path: Path) -> None:
+    write_rich_run(tmp_path / "runs", RichRun(name="here", last_step=50))
+    with running(tmp_path / "runs") as base:
+        page = open_page(at("gone"), base=base, quiet=False)
+        shows(page, "main .problem", "there is no such run")
         page.close()
