@@ -12,10 +12,10 @@ demo: .venv/.demo
 	$(BIN)/fettle demo
 
 test: .venv/.dev lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow"
 
 test-all: .venv/.dev lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -24,7 +24,7 @@ lint: .venv/.dev
 
 # The types in the page's comments; needs Node, which nothing else here does.
 lint-page:
-	npx --yes --package typescript@5.9 tsc --project tests/server/types
+	npx --yes --package typescript@5.9 tsc --project tests/page/types
 
 bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py

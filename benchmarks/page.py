@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from fettle.server.app import create_app
-from fettle.server.settings import Settings
 from playwright.sync_api import sync_playwright
 
 from fettle.runs import EventLog, RunFolder
+from fettle.server.app import create_app
 from fettle.server.assets import page_assets
+from fettle.server.settings import Settings
 
 LIVE_STEPS = 100
 LIVE_SECONDS = 0.1

@@ -12,9 +12,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from PIL import Image  # noqa: E402
 
-from server.browser import chromium  # noqa: E402
-from server.conftest import running  # noqa: E402
-from server.rich_run import RichRun, write_rich_run  # noqa: E402
+from page.browser import chromium  # noqa: E402
+from page.conftest import running  # noqa: E402
+from page.rich_run import RichRun, write_rich_run  # noqa: E402
 
 PICTURES = (
     ("page-light", "light", 1440, 1500),

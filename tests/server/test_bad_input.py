@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from fettle.runs import EventLog, RunFolder
-from serve.live_server import serving
-from serve.runs_on_disk import begin, finished, train, write_status
+from server.live_server import serving
+from server.runs_on_disk import begin, finished, train, write_status
 
 PARTS = (
     "", "/config", "/verdict", "/metrics", "/metrics?type=fixed_eval", "/series", "/series?y=nothing",

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 if TYPE_CHECKING:
-    from server.rich_run import RichRun
+    from page.rich_run import RichRun
 
 QUESTIONS = (
     ("Name the capital of Norway.", "The capital of Norway is Oslo.", "factual"),

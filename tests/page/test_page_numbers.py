@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from fettle.api import open_run
 from fettle.runs.samples import load_samples
-from server.conftest import RICH
-from server.page_actions import at, panel, records, shows, text
+from page.conftest import RICH
+from page.page_actions import at, panel, records, shows, text
 
 Open = Callable[..., Any]
 
@@ -73,10 +74,10 @@ def test_layers_show_their_movement(open_page: Open, runs: Path) -> None:
     panel(page, "layers")
     shows(page, "#layers tbody tr:first-child", f"layer {top['layer']}")
     shows(page, "#layers tbody tr:first-child", f"{100 * top['relative']:.3f} %")
-    assert page.locator("#layers tbody tr").count() == 5
+    expect(page.locator("#layers tbody tr")).to_have_count(5)
     shows(page, "#layers", "Did not move: layer 27")
     page.locator("#layers").get_by_role("button", name="all").click()
-    assert page.locator("#layers tbody tr").count() == len(rows)
+    expect(page.locator("#layers tbody tr")).to_have_count(len(rows))
     page.locator("#layers").get_by_role("button", name="layer × group").click()
     qkv = rows[3]["groups"]["qkv"]["relative"]
     assert f"{100 * qkv:.3f}" in text(page, "#layers tbody tr:nth-child(4)")
@@ -136,7 +137,7 @@ def test_alerts_say_what_to_do(open_page: Open) -> None:
     page = open_page(at(RICH))
     panel(page, "alerts")
     shows(page, "#alerts .alert", "Halve the learning rate, or use a checkpoint near step 900.")
-    assert page.locator("#alerts > .panel-body > .alerts > .alert").count() == 2
+    expect(page.locator("#alerts > .panel-body > .alerts > .alert")).to_have_count(2)
     shows(page, "#alerts summary", "1 resolved")
 
 
@@ -174,7 +175,7 @@ def test_the_log_is_filtered_and_searched(open_page: Open) -> None:
     shows(page, "#log", "step 2000 of 2000")
     page.locator("#log select").select_option("error")
     shows(page, "#log .chip", "×2")
-    assert page.locator("#log li").count() == 1
+    expect(page.locator("#log li")).to_have_count(1)
     page.locator("#log select").select_option("")
     page.get_by_placeholder("Search the log").fill("longest 2311")
     shows(page, "#log .footnote", "20 of 20 lines that fit")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from fettle.runs import RunFolder
-from server.conftest import running
-from server.page_actions import at, shows, text
-from server.rich_run import RichRun, write_rich_run
+from page.conftest import running
+from page.page_actions import at, shows, text
+from page.rich_run import RichRun, write_rich_run
 
 Open = Callable[..., Any]
 

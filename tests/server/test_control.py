@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from fettle.runs import RunFolder
-from serve.live_server import serving
-from serve.runs_on_disk import begin, finished
+from server.live_server import serving
+from server.runs_on_disk import begin, finished
 
 HEADERS = {"X-Fettle": "1"}
 

@@ -15,8 +15,8 @@ from schemathesis.schemas import APIOperation
 
 from fettle.server.app import create_app
 from fettle.server.settings import Settings
-from serve.live_server import serving
-from serve.runs_on_disk import finished
+from server.live_server import serving
+from server.runs_on_disk import finished
 
 # A stream has no end; tests of its own follow it.
 STREAM = "/api/stream"

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
-from server.conftest import HOSTILE, OTHER, RICH
-from server.page_actions import at, panel, shows, text, until
+from page.conftest import HOSTILE, OTHER, RICH
+from page.page_actions import at, panel, shows, text, until
 
 Open = Callable[..., Any]
 
@@ -141,7 +142,7 @@ def test_runs_are_compared(open_page: Open) -> None:
     shows(page, "main", "training.learning_rate")
     shows(page, "main td", "0.0001")
     shows(page, "main", "Exact match")
-    assert page.locator("main .legend-entry").count() == 2
+    expect(page.locator("main .legend-entry")).to_have_count(2)
     page.get_by_label("Metric").select_option("exact_match")
     shows(page, "main .legend", "%")
 

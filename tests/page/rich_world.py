@@ -15,7 +15,7 @@ from fettle.runs import RunFolder, save_samples
 from fettle.runs.records import SampleResults
 
 if TYPE_CHECKING:
-    from server.rich_run import RichRun
+    from page.rich_run import RichRun
 
 DIFFICULTY = (0.25, 0.45, 0.05, 0.4, 0.7)
 GROUPS = ("qkv", "o", "mlp")

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from fettle.runs import EventLog, RunFolder
-from serve.live_server import serving
-from serve.runs_on_disk import begin, evaluate, finished, train, write_status
+from server.live_server import serving
+from server.runs_on_disk import begin, evaluate, finished, train, write_status
 
 WAIT = 30.0
 

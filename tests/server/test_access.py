@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.live_server import serving
-from serve.runs_on_disk import begin, finished
+from server.live_server import serving
+from server.runs_on_disk import begin, finished
 
 JSON = {"Content-Type": "application/json"}
 

@@ -14,8 +14,8 @@ import pytest
 from fettle.api import open_run
 from fettle.metrics import wilson_interval
 from fettle.runs import EventLog, PredictionLog, RunFolder
-from serve.live_server import serving
-from serve.runs_on_disk import finished, samples
+from server.live_server import serving
+from server.runs_on_disk import finished, samples
 
 LAYER = {"modules": 1, "relative": 0.1, "movement": 1.0, "weight_norm": 10.0, "grad_norm": 0.5}
 

@@ -15,8 +15,8 @@ import pytest
 
 from fettle.api import open_run
 from fettle.decide import rank_checkpoints
-from serve.live_server import serving
-from serve.runs_on_disk import begin, evaluate, finished, save_checkpoint, train, write_status
+from server.live_server import serving
+from server.runs_on_disk import begin, evaluate, finished, save_checkpoint, train, write_status
 
 
 def get(client: httpx.Client, address: str, **query: Any) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 
 from fettle.runs import RunFolder
-from server.rich_texts import write_log, write_predictions
-from server.rich_world import World
+from page.rich_texts import write_log, write_predictions
+from page.rich_world import World
 
 STARTED = 1_795_197_852.0
 SECONDS_PER_STEP = 0.9

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from server.conftest import BARE, HOSTILE, PATTERN, RICH
-from server.page_actions import at, coloured, panel, shows, text
+from page.conftest import BARE, HOSTILE, PATTERN, RICH
+from page.page_actions import at, coloured, panel, shows, text
 
 Open = Callable[..., Any]
 
