@@ -130,6 +130,11 @@ class Columns:
                 self._extend_key(key, [record[key] for record in rows])
             self._size += len(rows)
 
+    def extend_numbers(self, key: str, values: Floats) -> None:
+        """Add rows that hold one number each, [rows]."""
+        self._column(key).put(self._size, values, values.size)
+        self._size += values.size
+
     def truncate(self, size: int) -> None:
         """Forget rows from `size` on."""
         for column in (*self.columns.values(), *self.flags.values()):
@@ -204,15 +209,18 @@ class Columns:
 
     def _extend_key(self, key: str, values: list[Any]) -> None:
         kinds = set(map(type, values))
-        if kinds == {str} or kinds == {type(None)}:
+        if kinds == {type(None)} or (kinds == {str} and key == "type"):
+            return
+        if kinds == {str}:
             for row, value in enumerate(values, self._size):
                 self._keep(row, key, value)
             return
         column = self._column(key)
         if kinds <= {int, float, type(None)}:
             column.whole = column.whole and float not in kinds
-            column.put(self._size, np.array(values, dtype=np.float64), len(values))
-            if int in kinds:
+            numbers = np.array(values, dtype=np.float64)
+            column.put(self._size, numbers, len(values))
+            if int in kinds and np.nanmax(np.abs(numbers)) >= LARGEST_EXACT:
                 for row, value in enumerate(values, self._size):
                     self._keep_large(row, key, value)
             return

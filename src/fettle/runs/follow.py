@@ -102,8 +102,7 @@ class LogFollower:
             self._head = begun[:end] if end >= 0 else begun if len(begun) == HEAD_BYTES else b""
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
-        if not line.strip():
-            return None
         record = parse_object(line)
-        self.skipped += record is None
+        if record is None and line.strip():
+            self.skipped += 1
         return record

@@ -51,6 +51,10 @@ class JsonLinesLog:
             rows = self._follower.poll(POLLED_BYTES)
         except OSError as error:
             raise RunError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        return self.translated(rows)
+
+    def translated(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Records that these rows stand for."""
         return [record for row in rows for record in self._translated(row)]
 
     def translate(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -96,8 +100,8 @@ class RunLog(JsonLinesLog):
 
     kind: Kind = "fettle"
 
-    def translate(self, row: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        return [row]
+    def translated(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return rows
 
 
 def is_own(row: Mapping[str, Any]) -> bool:

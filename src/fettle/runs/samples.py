@@ -6,13 +6,26 @@ import os
 import zipfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from fettle.runs.records import SampleResults
 
 # A million samples take 400 MB; a small file can be made to unpack to any size.
 LARGEST_BYTES = 1 << 30
+DTYPES: dict[str, DTypeLike] = {
+    "sample_id": np.str_,
+    "pattern": np.str_,
+    "tokens": np.int64,
+    "exact_match": np.bool_,
+    "cross_entropy_sum": np.float64,
+    "entropy_sum": np.float64,
+    "bin_tokens": np.float64,
+    "bin_confidence": np.float64,
+    "bin_correct": np.float64,
+}
 
 
 def samples_path(folder: Path, step: int) -> Path:
@@ -26,7 +39,9 @@ def save_samples(folder: Path, step: int, results: SampleResults) -> Path:
     path = samples_path(folder, step)
     aside = path.with_name(f".{path.name}.tmp")
     with aside.open("wb") as stream:
-        np.savez_compressed(stream, **{f.name: getattr(results, f.name) for f in fields(results)})
+        # Not compressed: what is left after packing hardly shrinks, and every verdict reads all evals.
+        packed: dict[str, Any] = {f.name: _packed(getattr(results, f.name)) for f in fields(results)}
+        np.savez(stream, **packed)
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(path)
@@ -39,6 +54,24 @@ def load_samples(folder: Path, step: int) -> SampleResults | None:
         with np.load(samples_path(folder, step), allow_pickle=False) as arrays:
             if sum(part.file_size for part in arrays.zip.infolist()) > LARGEST_BYTES:
                 return None
-            return SampleResults(**{f.name: arrays[f.name] for f in fields(SampleResults)})
+            return SampleResults(**{f.name: _unpacked(arrays[f.name], f.name) for f in fields(SampleResults)})
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
+
+
+def _packed(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values in the smallest type that holds them all: counts take a byte each, ids are ASCII."""
+    try:
+        if values.dtype.kind == "U":
+            return values.astype(np.bytes_)
+        if values.dtype.kind in "if" and values.size:
+            with np.errstate(invalid="ignore"):
+                small = values.astype(np.min_scalar_type(int(values.max())))
+            return small if np.array_equal(small, values) else values
+    except (UnicodeEncodeError, ValueError, OverflowError):  # Other scripts; NaN; infinity.
+        pass
+    return values
+
+
+def _unpacked(values: NDArray[Any], name: str) -> NDArray[Any]:
+    return values.astype(DTYPES[name], copy=False)

@@ -93,20 +93,19 @@ class EventTable:
             self._columns[type] = Columns(whole_records=type in self.AS_NUMBERS)
             self._order[type] = Columns()
         self._columns[type].extend(rows)
-        self._order[type].extend([{"place": self.taken + i} for i in range(len(rows))])
+        self._order[type].extend_numbers("place", np.arange(self.taken, self.taken + len(rows), dtype=float))
         self.taken += len(rows)
         if type not in self.AS_NUMBERS:
             self._records.setdefault(type, []).extend(rows)
 
     def _go_on(self, type: str, rows: list[dict[str, Any]]) -> bool:
         """Whether steps only grow, so that no row replaces another."""
+        steps = [row.get("step") for row in rows]
+        if not {step.__class__ for step in steps} <= {int, float}:
+            return False
         before = self._last_step(type)
-        for row in rows:
-            step = row.get("step")
-            if not isinstance(step, (int, float)) or (before is not None and step <= before):
-                return False
-            before = step
-        return True
+        known = np.array(steps if before is None else [before, *steps], dtype=np.float64)
+        return bool((known[1:] > known[:-1]).all())
 
     def _last_step(self, type: str) -> float | None:
         steps = self.columns(type).get("step")
