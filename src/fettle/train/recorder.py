@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,17 +18,16 @@ from fettle.config import AlertsConfig
 from fettle.config.patterns import LENGTH_BINS
 from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
-from fettle.metrics import StreamingCrossEntropy, Throughput, layer_activity_summary, layer_rows
+from fettle.metrics import Throughput, layer_activity_summary, layer_rows
 from fettle.metrics.patterns import pattern_matrix
 from fettle.runs import EventLog, PredictionLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.checkpoints import folder_size
 from fettle.runs.records import LayerActivity, SampleResults, State
 from fettle.train.alert_log import AlertLog
+from fettle.train.counters import Counters
 from fettle.train.host import HostMeter, training_gpu
+from fettle.train.live_status import LiveStatus
 from fettle.train.notifier import Notifier
-
-# A person reads the status, and a page polls the log: once a second is live enough for both.
-STATUS_INTERVAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +78,14 @@ class Recorder:
         self._log = EventLog(folder.metrics_path)
         self._predictions = PredictionLog(folder.predictions_path)
         self._alerts = AlertLog(folder, self._log, alerts, notifier)
-        self._streaming = StreamingCrossEntropy()
+        self._counters = Counters()
         self._throughput = Throughput()
         self._host = HostMeter(training_gpu())
-        self._window_loss_sum = 0.0
-        self._window_tokens = 0
-        self._best_cross_entropy: float | None = None
-        self._best_exact_match: float | None = None
-        self._tokens_total = 0
-        self._completion_tokens_total = 0
         self._judgement: tuple[int, Judgement, float | None] | None = None
         self._monitor_seconds = 0.0
         self._train_seconds = 0.0
         self._monitor_total = 0.0
-        self._status: dict[str, Any] = {"state": "running", "pid": os.getpid(), "host": platform.node()}
-        self._status_written = float("-inf")
+        self._status = LiveStatus(folder, clock)
 
     # -- events ---------------------------------------------------------------
 
@@ -114,9 +105,8 @@ class Recorder:
         self._log.append("resume", {"step": step})
         self._predictions.resume(step)
         self._alerts.rewind()
-        self._status["active_alerts"] = self._alerts.active
         self.last_step = step
-        self._update_status(force=True, step=step)
+        self._update_status(force=True, step=step, active_alerts=self._alerts.active)
 
     def step(
         self,
@@ -138,12 +128,7 @@ class Recorder:
         started = self._clock()
         loss = loss_sum / completion_tokens
         self.last_step, self.finite = step, isfinite(loss)
-        self._tokens_total += tokens
-        self._completion_tokens_total += completion_tokens
-        if isfinite(loss):
-            self._window_loss_sum += loss_sum
-            self._window_tokens += completion_tokens
-            self._streaming.update(loss)
+        self._counters.step(loss_sum, completion_tokens, tokens)
         self._throughput.step(tokens=tokens, completion_tokens=completion_tokens, seconds=seconds)
         fields = {
             "step": step,
@@ -158,25 +143,26 @@ class Recorder:
             "completion_tokens_per_sec": completion_tokens / seconds if seconds else None,
             "step_time": seconds,
             "monitor_time": self._monitor_seconds,
-            "streaming_ce": self._streaming.value,
+            "streaming_ce": self._counters.streaming_ce,
         }
         if skipped:
             fields["skipped"] = True
         self._append("train", fields)
         self._train_seconds += seconds or 0.0
-        self._status.update(self._speed())
+        live = self._speed()
+        machine = self._host.due()
+        if machine is not None:
+            self._append("system", {"step": step, **machine})
+            live["system"] = dict(machine)
         self._update_status(
             step=step,
             epoch=epoch,
             loss=loss if isfinite(loss) else None,
-            streaming_ce=self._streaming.value,
+            streaming_ce=self._counters.streaming_ce,
             learning_rate=learning_rate,
             eta_seconds=self._eta(step),
+            **live,
         )
-        machine = self._host.due()
-        if machine is not None:
-            self._append("system", {"step": step, **machine})
-            self._status["system"] = dict(machine)
         self._monitor_seconds = self._clock() - started
         self._monitor_total += self._monitor_seconds
 
@@ -186,8 +172,7 @@ class Recorder:
         """One fixed eval of the weights after `step`; counted once however often it is told."""
         if self._judgement is not None and self._judgement[0] == step:
             return self._judgement[1]
-        train_loss = self._window_loss_sum / self._window_tokens if self._window_tokens else None
-        self._window_loss_sum, self._window_tokens = 0.0, 0
+        train_loss = self._counters.train_loss()
         numbers = self._alerts.tested(step, samples)
         try:
             save_samples(self.folder.fixed_eval_path, step, samples)
@@ -295,25 +280,13 @@ class Recorder:
         return {
             "step": step,
             "early_stopping": self.early_stopping.state_dict(),
-            "streaming": self._streaming.state(),
-            "window_loss_sum": self._window_loss_sum,
-            "window_tokens": self._window_tokens,
-            "best_cross_entropy": self._best_cross_entropy,
-            "best_exact_match": self._best_exact_match,
-            "tokens_total": self._tokens_total,
-            "completion_tokens_total": self._completion_tokens_total,
+            **self._counters.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.early_stopping.load_state_dict(state["early_stopping"])
-        self._streaming.restore(state["streaming"])
-        self._window_loss_sum = state["window_loss_sum"]
-        self._window_tokens = state["window_tokens"]
-        self._best_cross_entropy = state["best_cross_entropy"]
-        self._best_exact_match = state["best_exact_match"]
-        self._tokens_total = state["tokens_total"]
-        self._completion_tokens_total = state["completion_tokens_total"]
+        self._counters.load_state_dict(state)
 
     # -- the inside ----------------------------------------------------------------
 
@@ -361,30 +334,17 @@ class Recorder:
 
     def _judge(self, step: int, numbers: Mapping[str, Any]) -> Judgement:
         cross_entropy, exact_match = numbers.get("cross_entropy"), numbers.get("exact_match")
-        before = self._best_cross_entropy
-        improved = None if before is None or cross_entropy is None else cross_entropy < before
-        lower = (
-            cross_entropy is not None
-            and isfinite(cross_entropy)
-            and (before is None or cross_entropy < before)
-        )
-        higher = exact_match is not None and (
-            self._best_exact_match is None or exact_match > self._best_exact_match
-        )
-        if lower:
-            self._best_cross_entropy = cross_entropy
-        if higher:
-            self._best_exact_match = exact_match
+        improved, new_best = self._counters.compare(cross_entropy, exact_match)
         decision = self.early_stopping.update(step, cross_entropy)
         return Judgement(
             fields=dict(numbers),
             improved=improved,
-            new_best=lower or higher,
+            new_best=new_best,
             should_stop=decision.should_stop,
             evals_without_improvement=decision.evals_without_improvement,
         )
 
-    def _speed(self) -> dict[str, float | None]:
+    def _speed(self) -> dict[str, Any]:
         average, baseline = self._throughput.average(), self._throughput.baseline()
         return {
             "tokens_per_sec": self._throughput.tokens_per_sec,
@@ -395,7 +355,7 @@ class Recorder:
 
     def _append(self, type: str, fields: dict[str, Any]) -> None:
         if self._alerts.append(type, fields):
-            self._status["active_alerts"] = self._alerts.active
+            self._status.update(active_alerts=self._alerts.active)
 
     def _disk_free(self) -> int | None:
         """Bytes that are left for the run."""
@@ -411,19 +371,11 @@ class Recorder:
         return max(0, self.total_steps - step) * seconds
 
     def _update_status(self, *, force: bool = False, **fields: Any) -> None:
-        self._status.update(fields)
-        now = self._clock()
-        if not force and now - self._status_written < STATUS_INTERVAL_SECONDS:
-            return
-        self._status_written = now
         self._status.update(
-            updated_at=time.time(),
-            tokens_total=self._tokens_total,
-            completion_tokens_total=self._completion_tokens_total,
+            force=force,
+            tokens_total=self._counters.tokens_total,
+            completion_tokens_total=self._counters.completion_tokens_total,
             dropped_records=self._log.dropped,
             monitor_share=self.monitor_share,
+            **fields,
         )
-        try:
-            self.folder.write_status(self._status)
-        except OSError as error:
-            logger.debug("status.json could not be written: {}", error)
