@@ -18,6 +18,7 @@ ROOMS = [
     "decide",
     "scoring",
     "train",
+    "evaluate",
     "report",
     "api",
     "server",

@@ -4,7 +4,8 @@ from fettle.config.alerts import AlertsConfig
 from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.config import Config
 from fettle.config.data import DataConfig
-from fettle.config.dump import config_differences, config_hash, dump_config
+from fettle.config.dump import config_differences, config_hash, dump_config, dump_values
+from fettle.config.evaluation import EvaluationConfig, evaluation_config, evaluation_profiles
 from fettle.config.files import check_files
 from fettle.config.honoured import config_warnings, not_honoured
 from fettle.config.load import check_section, load_config
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointsConfig",
     "Config",
     "DataConfig",
+    "EvaluationConfig",
     "LoraConfig",
     "NotifyConfig",
     "PatternsConfig",
@@ -30,6 +32,9 @@ __all__ = [
     "config_hash",
     "config_warnings",
     "dump_config",
+    "dump_values",
+    "evaluation_config",
+    "evaluation_profiles",
     "load_config",
     "not_honoured",
 ]

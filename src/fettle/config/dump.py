@@ -17,7 +17,11 @@ WATCHING = {"alerts", "checkpoints", "notify"}
 
 def dump_config(config: Config) -> str:
     """Every key with the value in force, as YAML that loads to the same configuration."""
-    values = config.model_dump(mode="json")
+    return dump_values(config.model_dump(mode="json"))
+
+
+def dump_values(values: dict[str, Any]) -> str:
+    """Plain values as YAML, keys in their order."""
     return yaml.dump(values, Dumper=ConfigDumper, sort_keys=False, allow_unicode=True, width=10**6)
 
 

@@ -245,6 +245,13 @@ class RunReader:
         """metadata.json; None where there is none."""
         return read_json(self._folder.metadata_path) if self._folder else None
 
+    def fixed_eval_file(self) -> Path | None:
+        """The held-out file that it is judged on; None where it does not say."""
+        data: Any = (self.metadata() or {}).get("data")
+        told: Any = cast("dict[str, Any]", data).get("fixed_eval") if isinstance(data, dict) else None
+        path: Any = cast("dict[str, Any]", told).get("path") if isinstance(told, dict) else None
+        return Path(path) if isinstance(path, str) else None
+
     def status(self) -> dict[str, Any] | None:
         """status.json; None where there is none."""
         return read_json(self._folder.status_path) if self._folder else None

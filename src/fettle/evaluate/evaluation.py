@@ -1,0 +1,259 @@
+"""`evaluate`: every checkpoint on the same samples, each sample of each at most once."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from fettle.config import EvaluationConfig, dump_values
+from fettle.errors import DataError, ModelError
+from fettle.evaluate.cache import ScoreCache
+from fettle.evaluate.cached_scoring import CachedScoring
+from fettle.evaluate.results_folder import ResultsFolder
+from fettle.evaluate.sample_rows import prediction_rows, sample_rows, spread
+from fettle.evaluate.samples import EvaluationData, read_evaluation_data
+from fettle.evaluate.subject import Skipped, Subject
+from fettle.metrics import pattern_matrix, summarise_samples
+from fettle.runs.records import SampleResults
+from fettle.train.evaluation import FixedEvalSet, sample_results
+from fettle.train.model import load_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an evaluation is."""
+
+    subject: str
+    number: int
+    """Of this one, from 1."""
+    subjects: int
+    tokens_done: int
+    tokens: int
+    """Of this subject on this file; those of samples that were known are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectResult:
+    """What came out for one subject on one file of samples."""
+
+    subject: Subject
+    data: Path
+    summary: dict[str, Any]
+    """As in summary.json."""
+    samples: SampleResults = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All results, in the order of the subjects."""
+
+    folder: Path
+    results: list[SubjectResult]
+    skipped: list[Skipped]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a subject and file, as in consolidated_metrics.csv."""
+        return [
+            {
+                "name": result.subject.name,
+                "step": result.subject.step,
+                "data": result.data.name,
+                **{k: v for k, v in result.summary.items() if not isinstance(v, (dict, list))},
+            }
+            for result in self.results
+        ]
+
+    def to_pandas(self) -> Any:
+        """The same as a pandas DataFrame."""
+        from pandas import DataFrame
+
+        return DataFrame(self.rows())
+
+
+def evaluate(
+    subjects: Sequence[Subject],
+    data: Sequence[Path],
+    config: EvaluationConfig,
+    *,
+    out: Path = Path("eval_runs"),
+    skipped: Sequence[Skipped] = (),
+    cache: ScoreCache | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
+    """Score all subjects on all files of held-out chats.
+
+    What is in the cache is not run again, and where everything is, no model is loaded. A subject that
+    cannot be evaluated is skipped with its reason; the others go on. The same call goes on with a folder
+    that was cut short. Raises DataError for data that cannot be used, RunError where results cannot be
+    written.
+    """
+    files = [read_evaluation_data(path, config) for path in data]
+    folder = _folder(out, subjects, files, config)
+    scoring = CachedScoring(cache or ScoreCache(), config)
+    results: list[SubjectResult] = []
+    left_out = list(skipped)
+    with _described(folder, scoring, files, left_out), _logged(folder, "evaluation"):
+        encode = _Encoder(config, several_files=len(files) > 1)
+        for number, subject in enumerate(subjects, 1):
+            tell = partial(_tell, on_progress, subject.name, number, len(subjects))
+            with _logged(folder, subject.name):
+                try:
+                    results += [_evaluate(subject, file, folder, scoring, encode, tell) for file in files]
+                except (ModelError, DataError) as error:
+                    logger.warning("{} is skipped: {}", subject.name, error)
+                    left_out.append(Skipped(subject.name, str(error)))
+            folder.write_consolidated(Evaluation(folder.path, results, []).rows())
+    return Evaluation(folder.path, results, left_out)
+
+
+def _evaluate(
+    subject: Subject,
+    file: EvaluationData,
+    folder: ResultsFolder,
+    scoring: CachedScoring,
+    encode: _Encoder,
+    on_tokens: Callable[[int, int], None],
+) -> SubjectResult:
+    began = time.perf_counter()
+    eval_set, counts = encode(subject, file)
+    scores, run = scoring.score(subject, eval_set.sequences, on_tokens)
+    samples = sample_results(scores, eval_set.sample_ids, eval_set.patterns)
+    rows = sample_rows(samples, scores)
+    matrix = pattern_matrix(
+        samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum,
+        encode.config.patterns.length_bins,
+    )  # fmt: skip
+    summary: dict[str, Any] = {
+        **summarise_samples(samples),
+        "samples_run": run,
+        "seconds": time.perf_counter() - began,
+        "peak_memory_bytes": _peak_memory(),
+        "unscored": len(file.examples) - len(eval_set),
+        "encoding": counts,
+        "per_sample": spread(rows),
+        "patterns": [cell.to_json() for cell in matrix.cells],
+    }
+    name = f"{subject.name}/{file.path.stem}" if encode.several_files else subject.name
+    folder.write_result(name, summary, rows, prediction_rows(eval_set, rows))
+    logger.info(
+        "{} on {}: EM {:.1%}  CE {:.4f}  ({} of {} samples run, {:.1f} s)",
+        subject.name, file.path.name, summary["exact_match"], summary["cross_entropy"], run, len(rows),
+        summary["seconds"],
+    )  # fmt: skip
+    return SubjectResult(subject, file.path, summary, samples)
+
+
+class _Encoder:
+    """Samples as tokens, once a tokenizer."""
+
+    def __init__(self, config: EvaluationConfig, *, several_files: bool) -> None:
+        self.config = config
+        self.several_files = several_files
+        self._known: dict[tuple[str, Path], tuple[FixedEvalSet, dict[str, int]]] = {}
+
+    def __call__(self, subject: Subject, file: EvaluationData) -> tuple[FixedEvalSet, dict[str, int]]:
+        key = (subject.tokenizer, file.path)
+        if key not in self._known:
+            self._known[key] = file.encode(load_tokenizer(subject.tokenizer), self.config)
+        return self._known[key]
+
+
+def _folder(
+    out: Path, subjects: Sequence[Subject], files: Sequence[EvaluationData], config: EvaluationConfig
+) -> ResultsFolder:
+    """That of the same evaluation where it was cut short, a fresh one otherwise."""
+    asked = {
+        "data": [str(file.path) for file in files],
+        "subjects": [
+            {"name": s.name, "model": s.model, "adapter": None if s.adapter is None else str(s.adapter)}
+            for s in subjects
+        ],
+    }
+    text = dump_values({**asked, **config.model_dump(mode="json")})
+    more = f"+{len(files) - 1}" if len(files) > 1 else ""
+    return ResultsFolder.unfinished(out, text) or ResultsFolder.create(out, files[0].path.stem + more, text)
+
+
+@contextmanager
+def _described(
+    folder: ResultsFolder, scoring: CachedScoring, files: Sequence[EvaluationData], skipped: Sequence[Skipped]
+) -> Generator[None]:
+    """metadata.json from the beginning to the end, however it ends."""
+    began, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+
+    def write(state: str) -> None:
+        folder.write_metadata(
+            {
+                "state": state,
+                "started_at": started_at,
+                "seconds": time.perf_counter() - began,
+                "data": [
+                    {
+                        "path": str(f.path),
+                        "fingerprint": f.fingerprint,
+                        "samples": len(f.examples),
+                        "of": f.total,
+                    }
+                    for f in files
+                ],
+                "weights": scoring.known_weights,
+                "skipped": [asdict(s) for s in skipped],
+                "device": str(scoring.model.device),
+                "precision": scoring.model.precision,
+                "models_loaded": scoring.model.loads,
+                "cache": {
+                    "path": str(scoring.cache.path),
+                    "hits": scoring.cache.hits,
+                    "misses": scoring.cache.misses,
+                },
+                "peak_memory_bytes": _peak_memory(),
+                "versions": {name: version(name) for name in ("fettle", "torch", "transformers", "peft")},
+            }
+        )
+
+    state = "interrupted"
+    write("running")
+    try:
+        yield
+        state = "completed"
+    finally:
+        write(state)
+        scoring.model.close()
+
+
+@contextmanager
+def _logged(folder: ResultsFolder, name: str) -> Generator[None]:
+    """What is logged meanwhile goes into a log of its own as well."""
+    sink = logger.add(folder.log_path(name), level="DEBUG")
+    try:
+        yield
+    finally:
+        logger.remove(sink)
+
+
+def _tell(
+    on_progress: Callable[[Progress], None] | None, name: str, number: int, of: int, done: int, tokens: int
+) -> None:
+    if on_progress is not None:
+        on_progress(Progress(name, number, of, done, tokens))
+
+
+def _peak_memory() -> int:
+    """Bytes: of the GPU where there is one, else the largest this process was."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

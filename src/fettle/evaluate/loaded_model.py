@@ -1,0 +1,116 @@
+"""One base model in memory, and adapters put on it one after another."""
+
+from __future__ import annotations
+
+import gc
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from loguru import logger
+
+from fettle.errors import ModelError
+from fettle.evaluate.subject import ADAPTER_CONFIG, Subject
+from fettle.runs.folder import read_json
+from fettle.train.model import CURE, first_line
+
+# Says where an adapter came from, not how it is built.
+NOT_STRUCTURE = frozenset({"base_model_name_or_path", "revision", "inference_mode", "peft_version"})
+
+
+class LoadedModel:
+    """Weights are loaded once a base; an adapter built like the one before is copied over it in place."""
+
+    def __init__(self, dtype: str, device: str) -> None:
+        self.device = torch.device(device if device != "auto" else _best_device())
+        self._dtype: Any = getattr(torch, dtype) if dtype != "auto" else self._own_dtype()
+        self.loads = 0
+        """Base models read from disk."""
+        self._name: str | None = None
+        self._model: Any = None
+        self._structure: dict[str, Any] | None = None
+
+    @property
+    def precision(self) -> str:
+        """Names what beside weights and tokens decides the numbers: type and attention."""
+        return f"{str(self._dtype).removeprefix('torch.')} sdpa"
+
+    def use(self, subject: Subject) -> Any:
+        """The model with the weights of `subject`. Raises ModelError where they cannot be loaded."""
+        if subject.model != self._name:
+            self._load(subject.model)
+        if subject.adapter is None:
+            if self._structure is not None:
+                self._model = self._model.unload()
+                self._structure = None
+        else:
+            self._put_on(subject.adapter)
+        return self._model.eval()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._name = self._model = self._structure = None
+        gc.collect()
+
+    def _own_dtype(self) -> Any:
+        return "auto" if self.device.type == "cuda" else torch.float32
+
+    def _load(self, name: str) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.close()
+        began = time.perf_counter()
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                name, dtype=self._dtype, attn_implementation="sdpa"
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"'{name}' cannot be loaded: {first_line(error)}. {CURE}") from error
+        self._model = model.to(self.device)
+        self._name = name
+        self.loads += 1
+        logger.info("loaded {} in {:.1f} s", name, time.perf_counter() - began)
+
+    def _put_on(self, folder: Path) -> None:
+        structure = {
+            k: v for k, v in (read_json(folder / ADAPTER_CONFIG) or {}).items() if k not in NOT_STRUCTURE
+        }
+        for key in ("target_modules", "modules_to_save"):
+            if isinstance(structure.get(key), list):
+                structure[key] = sorted(structure[key])
+        peft: Any = import_module("peft")
+        try:
+            if self._structure == structure and self._copy_over(peft, folder):
+                return
+            if self._structure is not None:
+                self._model = self._model.unload()
+                self._structure = None
+            self._model = peft.PeftModel.from_pretrained(self._model, str(folder)).to(self.device)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            # Half an adapter may be on the model by now.
+            self.close()
+            raise ModelError(
+                f"{folder}: the adapter does not fit {self._name}: {first_line(error)}"
+            ) from error
+        self._structure = structure
+
+    def _copy_over(self, peft: Any, folder: Path) -> bool:
+        """Whether every tensor of the adapter has its place on the model already; then they are there."""
+        weights: dict[str, torch.Tensor] = peft.load_peft_weights(str(folder), device="cpu")
+        places: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
+            self._model, save_embedding_layers=False
+        )
+        if places.keys() != weights.keys() or any(places[k].shape != weights[k].shape for k in places):
+            return False
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                places[name].copy_(tensor)
+        return True
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,75 @@
+"""One row a sample: for a table, and with its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.data.example import message_text
+from fettle.runs.records import SampleResults
+from fettle.scoring.scores import Scores
+from fettle.train.evaluation import FixedEvalSet
+
+
+def sample_rows(samples: SampleResults, scores: Scores) -> list[dict[str, Any]]:
+    """Numbers of each sample; None where it has no completion token."""
+    rows: list[dict[str, Any]] = []
+    for i in range(len(scores)):
+        part = slice(int(scores.offsets[i]), int(scores.offsets[i + 1]))
+        n = part.stop - part.start
+        entropy, wrong = scores.entropy[part], np.flatnonzero(~scores.correct[part])
+        cross_entropy = float(scores.cross_entropy_sum[i]) / n if n else None
+        rows.append(
+            {
+                "sample_id": str(samples.sample_id[i]),
+                "pattern": str(samples.pattern[i]),
+                "tokens": n,
+                "cross_entropy": cross_entropy,
+                "perplexity": None if cross_entropy is None else _exp(cross_entropy),
+                "exact_match": bool(scores.exact_match[i]) if n else None,
+                "tokens_correct": float(scores.correct[part].mean()) if n else None,
+                "first_wrong_token": int(wrong[0]) if wrong.size else None,
+                "confidence": float(scores.confidence[part].mean()) if n else None,
+                "entropy_mean": float(entropy.mean()) if n else None,
+                "entropy_std": float(entropy.std()) if n else None,
+                "entropy_max": float(entropy.max()) if n else None,
+                "entropy_p95": float(np.quantile(entropy, 0.95)) if n else None,
+                "surprisal_max": float(-scores.logprob[part].min()) if n else None,
+            }
+        )
+    return rows
+
+
+def prediction_rows(eval_set: FixedEvalSet, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same with the prompt and the golden answer."""
+    for example, row in zip(eval_set.examples, rows, strict=True):
+        answer = message_text(example.messages[len(example.prompt)])
+        yield {**row, "prompt": example.prompt, "golden": answer, "line": example.line}
+
+
+def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation, least, largest and median of each column of numbers, over its samples."""
+    found: dict[str, dict[str, float]] = {}
+    for key in rows[0] if rows else ():
+        values = [row[key] for row in rows if isinstance(row[key], (int, float))]
+        if values and not all(isinstance(value, bool) for value in values):
+            found[key] = _five(np.array(values, dtype=np.float64))
+    return found
+
+
+def _five(values: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "median": float(np.median(values)),
+    }
+
+
+def _exp(value: float) -> float | None:
+    """e to this power; None where it has no number."""
+    return float(np.exp(value)) if value < 700 else None

@@ -1,0 +1,76 @@
+"""The held-out samples of an evaluation: which, and as tokens of which tokenizer."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from fettle.config import EvaluationConfig
+from fettle.data import ChatEncoder, Example, PatternClassifier, fingerprint, read_examples
+from fettle.errors import DataError
+from fettle.train.evaluation import FixedEvalSet
+from fettle.train.held_out import encode_held_out
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationData:
+    """One file of held-out chats, and what was drawn of it."""
+
+    path: Path
+    fingerprint: str
+    examples: list[Example]
+    """Those drawn, in the order of the file."""
+    total: int
+    """Examples in the file."""
+
+    def encode(self, tokenizer: Any, config: EvaluationConfig) -> tuple[FixedEvalSet, dict[str, int]]:
+        """As tokens, and what became of samples that are too long. Raises DataError where none is left."""
+        encoder = ChatEncoder(
+            tokenizer, train_on=config.train_on, max_seq_length=config.max_seq_length, too_long="drop"
+        )
+        return encode_held_out(encoder, self.examples, self.path, PatternClassifier(config.patterns.rules))
+
+
+def read_evaluation_data(path: Path, config: EvaluationConfig) -> EvaluationData:
+    """Read a file and draw the samples that all checkpoints are evaluated on. Raises DataError."""
+    examples = read_examples(path, config.patterns.field)
+    if not examples:
+        raise DataError(f"{path}: holds no chats. It needs one a line")
+    classifier = PatternClassifier(config.patterns.rules)
+    kinds = [classifier.kind(example) for example in examples]
+    chosen = stratified(kinds, config.subset_frac, config.max_samples, config.seed)
+    return EvaluationData(path, fingerprint(path), [examples[i] for i in chosen], len(examples))
+
+
+def stratified(kinds: Sequence[str], share: float, at_most: int | None, seed: int) -> list[int]:
+    """Indices of a share of each kind, rising; at least one of each where there is room for all kinds.
+
+    What remains after whole numbers goes to the kinds with the largest remainders.
+    """
+    wanted = max(1, ceil(len(kinds) * share - 1e-9))
+    wanted = min(wanted, len(kinds) if at_most is None else at_most)
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for index, kind in enumerate(kinds):
+        places[kind].append(index)
+    exact = {kind: len(found) * wanted / len(kinds) for kind, found in places.items()}
+    counts = {kind: int(value) for kind, value in exact.items()}
+    if wanted >= len(places):
+        counts = {kind: max(1, count) for kind, count in counts.items()}
+    by_remainder = sorted(places, key=lambda kind: (counts[kind] - exact[kind], kind))
+    while sum(counts.values()) < wanted:
+        kind = min(
+            (k for k in by_remainder if counts[k] < len(places[k])), key=lambda k: counts[k] - exact[k]
+        )
+        counts[kind] += 1
+    while sum(counts.values()) > wanted:
+        kind = max((k for k in by_remainder if counts[k] > 1), key=lambda k: counts[k] - exact[k])
+        counts[kind] -= 1
+    chosen: list[int] = []
+    for kind, found in sorted(places.items()):
+        chosen += random.Random(f"{seed} {kind}").sample(found, counts[kind])
+    return sorted(chosen)
