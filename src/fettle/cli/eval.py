@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fettle.cli.output import console, number, percent, print_json
+from fettle.cli.output import console, number, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -97,7 +97,7 @@ def _subjects(targets: tuple[str, ...], which: str, *, base: bool) -> tuple[list
     skipped: list[Skipped] = []
     for target in targets:
         best = None
-        if which == "best" and RunReader.is_run(Path(target)):
+        if "best" in which.split(",") and RunReader.is_run(Path(target)):
             chosen = open_run(target).verdict().checkpoint
             best = chosen["step"] if chosen else None
         found, left_out = find_subjects(target, which, base=base, best=best)
@@ -137,28 +137,14 @@ def _print(evaluation: Evaluation, *, as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     several = len({row["data"] for row in rows}) > 1
-    names = (
-        "",
-        *(("data",) if several else ()),
-        "EM",
-        "95 %",
-        "CE",
-        "95 %",
-        "ECE",
-        "entropy",
-        "samples",
-        "run",
-    )
-    for name in names:
+    for name in ("", *(("data",) if several else ()), "EM", "CE", "ECE", "entropy", "samples", "run now"):
         table.add_column(name, justify="left" if name in ("", "data") else "right", no_wrap=True)
     for row in rows:
         table.add_row(
             row["name"],
             *((row["data"],) if several else ()),
-            percent(row["exact_match"]),
-            f"{percent(row['exact_match_low'])} to {percent(row['exact_match_high'])}",
-            number(row["cross_entropy"]),
-            f"{number(row['cross_entropy_low'], 3)} to {number(row['cross_entropy_high'], 3)}",
+            _with_interval(row, "exact_match", scale=100, digits=1, unit=" %"),
+            _with_interval(row, "cross_entropy", digits=3),
             number(row["expected_calibration_error"], 3),
             number(row["entropy"], 3),
             str(row["samples"]),
@@ -168,6 +154,15 @@ def _print(evaluation: Evaluation, *, as_json: bool) -> None:
     for skip in evaluation.skipped:
         click.echo(f"skipped {skip.name}: {skip.reason}")
     click.echo(f"\nresults  {evaluation.folder}")
+
+
+def _with_interval(row: dict[str, Any], key: str, *, digits: int, scale: float = 1, unit: str = "") -> str:
+    """Value and half its 95 % interval."""
+    value, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
+    if value is None:
+        return "—"
+    half = "" if low is None else f" ± {scale * (high - low) / 2:.{digits}f}"
+    return f"{scale * value:.{digits}f}{unit}{half}"
 
 
 @contextmanager

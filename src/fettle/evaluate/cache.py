@@ -21,7 +21,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS scores (
   key BLOB PRIMARY KEY, value BLOB NOT NULL, used REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS digests (
-  path TEXT PRIMARY KEY, inode INTEGER, size INTEGER, changed INTEGER, digest TEXT NOT NULL) WITHOUT ROWID;
+  path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -100,11 +100,9 @@ class ScoreCache:
         """The digest of a file that is still the one it was taken of."""
         if self._db is None:
             return None
-        status = file.stat()
         try:
             row = self._db.execute(
-                "SELECT digest FROM digests WHERE path = ? AND inode = ? AND size = ? AND changed = ?",
-                (str(file.resolve()), status.st_ino, status.st_size, status.st_mtime_ns),
+                "SELECT digest FROM digests WHERE path = ? AND stamp = ?", (str(file.resolve()), _stamp(file))
             ).fetchone()
         except sqlite3.Error as error:
             self._give_up(error)
@@ -115,10 +113,9 @@ class ScoreCache:
         """Keep the digest of a file as it is now."""
         if self._db is None:
             return
-        status = file.stat()
-        row = (str(file.resolve()), status.st_ino, status.st_size, status.st_mtime_ns, digest)
         try:
-            self._db.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", row)
+            row = (str(file.resolve()), _stamp(file), digest)
+            self._db.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", row)
         except sqlite3.Error as error:
             self._give_up(error)
 
@@ -178,3 +175,9 @@ class ScoreCache:
 def _parts(keys: list[bytes], size: int) -> Iterator[list[bytes]]:
     for start in range(0, len(keys), size):
         yield keys[start : start + size]
+
+
+def _stamp(file: Path) -> str:
+    """Changes whenever the file is written; the time of the last change of status cannot be set back."""
+    status = file.stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"

@@ -146,11 +146,17 @@ def _evaluate(
     }
     name = f"{subject.name}/{file.path.stem}" if encode.several_files else subject.name
     folder.write_result(name, summary, rows, prediction_rows(eval_set, rows))
+    em, ce = summary["exact_match"], summary["cross_entropy"]
     logger.info(
-        "{} on {}: EM {:.1%}  CE {:.4f}  ({} of {} samples run, {:.1f} s)",
-        subject.name, file.path.name, summary["exact_match"], summary["cross_entropy"], run, len(rows),
+        "{} on {}: EM {}  CE {}  ({} of {} samples run, {:.1f} s)",
+        subject.name,
+        file.path.name,
+        "not measured" if em is None else f"{em:.1%}",
+        "not measured" if ce is None else f"{ce:.4f}",
+        run,
+        len(rows),
         summary["seconds"],
-    )  # fmt: skip
+    )
     return SubjectResult(subject, file.path, summary, samples)
 
 

@@ -14,7 +14,7 @@ from loguru import logger
 from fettle.errors import ModelError
 from fettle.evaluate.subject import ADAPTER_CONFIG, Subject
 from fettle.runs.folder import read_json
-from fettle.train.model import CURE, first_line
+from fettle.train.model import CURE, first_line, quiet_peft
 
 # Says where an adapter came from, not how it is built.
 NOT_STRUCTURE = frozenset({"base_model_name_or_path", "revision", "inference_mode", "peft_version"})
@@ -58,12 +58,13 @@ class LoadedModel:
         return "auto" if self.device.type == "cuda" else torch.float32
 
     def _load(self, name: str) -> None:
-        from transformers import AutoModelForCausalLM
+        transformers: Any = import_module("transformers")
 
         self.close()
+        transformers.utils.logging.disable_progress_bar()
         began = time.perf_counter()
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 name, dtype=self._dtype, attn_implementation="sdpa"
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -74,40 +75,49 @@ class LoadedModel:
         logger.info("loaded {} in {:.1f} s", name, time.perf_counter() - began)
 
     def _put_on(self, folder: Path) -> None:
-        structure = {
-            k: v for k, v in (read_json(folder / ADAPTER_CONFIG) or {}).items() if k not in NOT_STRUCTURE
-        }
-        for key in ("target_modules", "modules_to_save"):
-            if isinstance(structure.get(key), list):
-                structure[key] = sorted(structure[key])
-        peft: Any = import_module("peft")
+        structure = _structure(folder)
         try:
-            if self._structure == structure and self._copy_over(peft, folder):
-                return
-            if self._structure is not None:
-                self._model = self._model.unload()
-                self._structure = None
-            self._model = peft.PeftModel.from_pretrained(self._model, str(folder)).to(self.device)
+            if self._structure != structure:
+                self._wrap(folder)
+                self._structure = structure
+            self._copy_over(folder)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            # Half an adapter may be on the model by now.
-            self.close()
-            raise ModelError(
-                f"{folder}: the adapter does not fit {self._name}: {first_line(error)}"
-            ) from error
-        self._structure = structure
+            self.close()  # Half an adapter may be on the model by now.
+            raise ModelError(f"{folder}: is no adapter for its base: {first_line(error)}") from error
 
-    def _copy_over(self, peft: Any, folder: Path) -> bool:
-        """Whether every tensor of the adapter has its place on the model already; then they are there."""
-        weights: dict[str, torch.Tensor] = peft.load_peft_weights(str(folder), device="cpu")
-        places: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
-            self._model, save_embedding_layers=False
-        )
-        if places.keys() != weights.keys() or any(places[k].shape != weights[k].shape for k in places):
-            return False
+    def _wrap(self, folder: Path) -> None:
+        """Put places for an adapter like this one on the base."""
+        peft: Any = import_module("peft")
+        if self._structure is not None:
+            self._model = self._model.unload()
+            self._structure = None
+        with quiet_peft():
+            config = peft.PeftConfig.from_pretrained(str(folder))
+            self._model = peft.get_peft_model(self._model, config).to(self.device)
+
+    def _copy_over(self, folder: Path) -> None:
+        """Every tensor of the adapter to its place. Raises ValueError where one has none, or one is left."""
+        peft: Any = import_module("peft")
+        weights: dict[str, Any] = peft.load_peft_weights(str(folder), device="cpu")
+        places: dict[str, Any] = peft.get_peft_model_state_dict(self._model, save_embedding_layers=False)
+        if apart := sorted(places.keys() ^ weights.keys()):
+            raise ValueError(f"{len(apart)} tensors are only in one of both, such as {apart[0]}")
         with torch.no_grad():
             for name, tensor in weights.items():
+                if places[name].shape != tensor.shape:
+                    shapes = f"{list(tensor.shape)}, not {list(places[name].shape)}"
+                    raise ValueError(f"{name} has the shape {shapes}")
                 places[name].copy_(tensor)
-        return True
+
+
+def _structure(folder: Path) -> dict[str, Any]:
+    """What adapters must have in common to take each other's places."""
+    config = read_json(folder / ADAPTER_CONFIG) or {}
+    structure = {key: value for key, value in config.items() if key not in NOT_STRUCTURE}
+    for key in ("target_modules", "modules_to_save"):  # Sets, written in any order.
+        if isinstance(structure.get(key), list):
+            structure[key] = sorted(structure[key])
+    return structure
 
 
 def _best_device() -> str:

@@ -73,19 +73,18 @@ def find_subjects(
 def _choose(known: Sequence[Checkpoint], which: str, best: int | None, run: str) -> list[Checkpoint]:
     steps = {checkpoint.step: checkpoint for checkpoint in known}
     there = ", ".join(map(str, steps)) or "none"
-    if which == "all":
-        wanted = list(steps)
-    elif which == "last":
-        wanted = list(steps)[-1:]
-    elif which == "best":
-        wanted = [] if best is None else [best]
-    else:
-        try:
-            wanted = [int(part) for part in which.split(",")]
-        except ValueError:
-            raise RunError(
-                f"--checkpoints {which}: must be all, best, last, or steps such as 10,20,30"
-            ) from None
+    wanted: list[int] = []
+    for part in which.split(","):
+        if part == "all":
+            wanted += steps
+        elif part == "last":
+            wanted += list(steps)[-1:]
+        elif part == "best":
+            wanted += [] if best is None else [best]
+        elif part.strip().isdecimal():
+            wanted.append(int(part))
+        else:
+            raise RunError(f"--checkpoints {which}: must be all, best, last, or steps such as 10,20,30")
     missing = [step for step in wanted if step not in steps]
     if missing or not wanted:
         what = f"of step {', '.join(map(str, missing))}" if missing else f"for --checkpoints {which}"

@@ -62,11 +62,7 @@ def local_folder(model: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                model, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]
-            )
-        )
+        return Path(hub.snapshot_download(model, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelError(f"'{model}' is no folder, and the hub does not give it: {error}") from error
 

@@ -246,11 +246,14 @@ class RunReader:
         return read_json(self._folder.metadata_path) if self._folder else None
 
     def fixed_eval_file(self) -> Path | None:
-        """The held-out file that it is judged on; None where it does not say."""
-        data: Any = (self.metadata() or {}).get("data")
-        told: Any = cast("dict[str, Any]", data).get("fixed_eval") if isinstance(data, dict) else None
-        path: Any = cast("dict[str, Any]", told).get("path") if isinstance(told, dict) else None
-        return Path(path) if isinstance(path, str) else None
+        """The held-out file it is judged on, as configuration or trainer named it; None without one."""
+        for told in (self.config(), self.metadata()):
+            data: Any = (told or {}).get("data")
+            named: Any = cast("dict[str, Any]", data).get("fixed_eval") if isinstance(data, dict) else None
+            path: Any = cast("dict[str, Any]", named).get("path") if isinstance(named, dict) else named
+            if isinstance(path, str):
+                return Path(path)
+        return None
 
     def status(self) -> dict[str, Any] | None:
         """status.json; None where there is none."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,12 +82,18 @@ def with_lora(model: Any, config: Config) -> Any:
         use_dora=lora.dora,
     )
     try:
-        with warnings.catch_warnings():
-            # peft asks the model by a name that Transformers has deprecated; nothing to act on here.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        with quiet_peft():
             return get_peft_model(model, settings)
     except ValueError as error:
         raise ModelError(f"lora.target_modules: {first_line(error)}") from error
+
+
+@contextmanager
+def quiet_peft() -> Generator[None]:
+    """While peft wraps a model: it asks by a deprecated name; nothing to act on here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def weights_fingerprint(name: str, model: Any) -> str:
