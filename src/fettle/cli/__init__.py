@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Fine-tune from one YAML file; the same command goes on after a stop.",
     "verdict": "Stop or go on, which checkpoint, and why.",
     "eval": "Evaluate all checkpoints of a run, or any models, on held-out chats; nothing is run twice.",
+    "compare": "Better, worse, the same, or undecided: results on the same samples, by paired tests.",
     "cache": "See or prune what evaluations keep.",
     "checkpoints": "Rank the checkpoints of a run, with what their scores are made of.",
     "serve": "Open a folder of runs in the browser: curves, evals, checkpoints and the verdict, live.",

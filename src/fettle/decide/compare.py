@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -47,7 +47,12 @@ def compare_runs(evals: Mapping[str, FixedEval]) -> list[Comparison]:
     found: list[Comparison] = []
     for metric in ("exact_match", "cross_entropy"):
         pairs = combinations(evals.items(), 2)
-        found += _holm([_compare(a, b, before, after, metric) for (a, before), (b, after) in pairs])
+        compared = [_compare(a, b, before, after, metric) for (a, before), (b, after) in pairs]
+        tested = [place for place, comparison in enumerate(compared) if comparison.p is not None]
+        adjusted = holm([compared[place].p or 0.0 for place in tested])
+        for place, p in zip(tested, adjusted, strict=True):
+            compared[place] = replace(compared[place], p_adjusted=p)
+        found += compared
     return found
 
 
@@ -57,15 +62,16 @@ def _compare(a: str, b: str, before: FixedEval, after: FixedEval, metric: Metric
         reason = "no per-sample results of the same samples"
         return Comparison(a, b, metric, None, None, None, None, None, 0, reason)
     difference, error = path.difference(1, 0)
-    p = _mcnemar_two_sided(path) if metric == "exact_match" else _normal_two_sided(difference, error)
+    p = mcnemar_two_sided(path, 1, 0) if metric == "exact_match" else _normal_two_sided(difference, error)
     low, high = difference - QUANTILE * error, difference + QUANTILE * error
     if not math.isfinite(error):  # A single sample.
         low = high = None
     return Comparison(a, b, metric, difference, low, high, p, None, path.samples)
 
 
-def _mcnemar_two_sided(path: PairedPath) -> float:
-    change_N = path.values[:, 1] - path.values[:, 0]
+def mcnemar_two_sided(path: PairedPath, later: int, earlier: int) -> float:
+    """McNemar's exact test of two columns of a path of exact matches."""
+    change_N = path.values[:, later] - path.values[:, earlier]
     gained, lost = int(np.count_nonzero(change_N > 0)), int(np.count_nonzero(change_N < 0))
     return min(1.0, 2 * min(mcnemar(lost, gained), mcnemar(gained, lost)))
 
@@ -78,13 +84,11 @@ def _normal_two_sided(difference: float, error: float) -> float | None:
     return math.erfc(abs(difference) / error / math.sqrt(2))
 
 
-def _holm(comparisons: list[Comparison]) -> list[Comparison]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """p-values times the number of those not smaller, kept in order (Holm 1979)."""
-    order = sorted(
-        (p, place) for place, comparison in enumerate(comparisons) if (p := comparison.p) is not None
-    )
-    adjusted, least = list(comparisons), 0.0
-    for rank, (p, place) in enumerate(order):
-        least = max(least, min(1.0, p * (len(order) - rank)))
-        adjusted[place] = replace(comparisons[place], p_adjusted=least)
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, least = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, p_values[place] * (len(order) - rank)))
+        adjusted[place] = least
     return adjusted
