@@ -133,14 +133,15 @@ def _show(baseline: str, compared: list[Change]) -> None:
 def _numbers(change: Change, scale: float, digits: int) -> tuple[str, str, str]:
     if change.difference is None or change.low is None or change.high is None:
         return ("—", "—", "—")
-    difference, low, high = (f"{scale * v:+.{digits}f}" for v in (change.difference, change.low, change.high))
+    values = (change.difference, change.low, change.high)
+    difference, low, high = (f"{scale * value:+.{digits}f}" for value in values)
     return (difference, f"{low} to {high}", _p(change.p_adjusted))
 
 
 def _outcome(change: Change) -> str:
     if change.reason:
         return change.reason
-    needed = f", needs n ≈ {change.needed:,}" if change.needed else ""
+    needed = f", needs n ≈ {_round(change.needed):,}" if change.needed else ""
     return SIGNS.get(change.outcome, "? undecided") + needed
 
 
@@ -157,6 +158,11 @@ def _show_flips(flipped: list[dict[str, Any]], most: int) -> None:
 def _short(text: str, width: int = 60) -> str:
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _round(count: int) -> int:
+    """To two digits: it is an estimate."""
+    return round(count, 2 - len(str(count)))
 
 
 def _p(value: float | None) -> str:
