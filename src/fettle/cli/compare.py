@@ -125,8 +125,8 @@ def _show(baseline: str, compared: list[Change]) -> None:
         out.print(table)
     margins = {c.metric: c.margin for c in compared}
     out.print(
-        f"\nA change counts beyond {100 * margins['exact_match']:g} points or {margins['cross_entropy']:g} nats. "
-        "Intervals and p hold for all rows together."
+        f"\nA change counts beyond {100 * margins['exact_match']:g} points or "
+        f"{margins['cross_entropy']:g} nats. Intervals and p hold for all rows together."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from fettle.runs.columns import LARGEST_EXACT
 from fettle.runs.numbers import integer, number
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
@@ -38,7 +39,10 @@ def alerts(named: NamedRun) -> Json:
 
 @router.get("/predictions", response_model=Predictions)
 def predictions(
-    named: NamedRun, step: Annotated[int | None, Query(description="Only of this step.")] = None
+    named: NamedRun,
+    step: Annotated[
+        int | None, Query(description="Only of this step.", ge=-LARGEST_EXACT, le=LARGEST_EXACT)
+    ] = None,
 ) -> Json:
     """Answers to the fixed prompts over time."""
     with named.reading() as run:

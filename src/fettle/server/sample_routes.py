@@ -6,13 +6,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
+from fettle.runs.columns import LARGEST_EXACT
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun
 from fettle.server.shapes_detail import Patterns, Samples
 
 router = APIRouter(prefix="/api/runs/{id}")
 Fate = Literal["always", "learned", "forgotten", "never", "flipping"]
-Step = Annotated[int | None, Query(description="Of the eval; by default the last one.")]
+Step = Annotated[
+    int | None,
+    Query(description="Of the eval; by default the last one.", ge=-LARGEST_EXACT, le=LARGEST_EXACT),
+]
 
 
 @router.get("/patterns", response_model=Patterns)
