@@ -29,6 +29,7 @@ lint-page:
 bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/event_log.py
 	$(BIN)/python benchmarks/callback.py
 	$(BIN)/python benchmarks/alerts.py
