@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fettle.runs import RunFolder
+from fettle.runs.control import read_requests
 from page.conftest import running
 from page.page_actions import at, shows, text
 from page.rich_run import RichRun, write_rich_run
@@ -117,18 +118,18 @@ def test_a_trainer_is_asked_from_the_page(open_page: Open, live: Path) -> None:
         page.get_by_role("button", name="Pause").wait_for()
         page.keyboard.press("p")
         shows(page, "#toast", "Asked to pause")
-        assert json.loads(control.read_text())["action"] == "pause"
+        assert read_requests(control)[-1].action == "pause"
         page.get_by_role("button", name="Save checkpoint").click()
         shows(page, "#toast", "Asked to save a checkpoint")
-        assert json.loads(control.read_text())["action"] == "checkpoint"
+        assert read_requests(control)[-1].action == "checkpoint"
         page.once("dialog", lambda dialog: dialog.dismiss())
         page.keyboard.press("c")
         page.wait_for_timeout(300)
-        assert json.loads(control.read_text())["action"] == "checkpoint"
+        assert read_requests(control)[-1].action == "checkpoint"
         page.once("dialog", lambda dialog: dialog.accept())
         page.keyboard.press("c")
         shows(page, "#toast", "Asked to stop")
-        assert json.loads(control.read_text())["action"] == "stop"
+        assert read_requests(control)[-1].action == "stop"
         page.close()
 
 

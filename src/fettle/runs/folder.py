@@ -6,7 +6,6 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from time import time
 from typing import Any, cast
 
 import orjson
@@ -109,23 +108,6 @@ class RunFolder:
     def read_metadata(self) -> dict[str, Any]:
         """metadata.json; {} where there is none."""
         return read_json(self.metadata_path) or {}
-
-    def write_control(self, action: str) -> dict[str, Any]:
-        """Ask the trainer for something; the last request counts. Raises RunError where the disk refuses."""
-        asked = {"action": action, "requested_at": time()}
-        try:
-            replace_file(self.control_path, _json(asked))
-        except OSError as error:
-            raise RunError(f"{self.control_path}: cannot be written: {error.strerror or error}") from error
-        return asked
-
-    def read_control(self) -> dict[str, Any]:
-        """What a person asked for; {} where nobody asked for anything."""
-        return read_json(self.control_path) or {}
-
-    def clear_control(self) -> None:
-        """Forget what was asked for, once it is done."""
-        self.control_path.unlink(missing_ok=True)
 
 
 def is_locked(lock_path: Path) -> bool:

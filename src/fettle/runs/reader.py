@@ -265,13 +265,23 @@ class RunReader:
         ends = self.records("end")
         last_start = max((number(r.get("timestamp")) or 0.0 for r in starts), default=0.0)
         if self._folder is not None and is_locked(self._folder.lock_path):
-            return "running"
+            return "paused" if self._is_paused() else "running"
         if ends and (number(ends[-1].get("timestamp")) or last_start) >= last_start:
             return known_state(ends[-1].get("state", "completed"))
         if self._folder is not None:
             return "crashed" if starts else "unknown"
         told = self._source.state()
         return told or ("early_stopped" if self.records("early_stop") else "unknown")
+
+    def _is_paused(self) -> bool:
+        """Whether its trainer, which lives, was asked to pause since it began, and not to resume."""
+        last_start = max((*self.order("start"), *self.order("resume")), default=-1.0)
+        asked = [
+            record.get("action")
+            for record, place in zip(self.records("control"), self.order("control"), strict=True)
+            if place > last_start and record.get("action") in ("pause", "resume", "stop")
+        ]
+        return asked[-1:] == ["pause"]
 
 
 def _from_info(path: Path) -> Checkpoint:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict
 
+from fettle.runs.control import Action, ask_trainer
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun, Server
@@ -20,7 +19,7 @@ class Control(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["stop", "pause", "resume", "checkpoint"]
+    action: Action
 
 
 @router.post(
@@ -41,6 +40,10 @@ def control(server: Server, named: NamedRun, asked: Control) -> Json:
         raise HTTPException(403, "control is off; start the server with --control")
     with named.reading() as run:
         state, folder = run.state(), run.folder
-        if folder is None or state != "running" or not is_inside(folder.path, server.listing.root):
+        if (
+            folder is None
+            or state not in ("running", "paused")
+            or not is_inside(folder.path, server.listing.root)
+        ):
             raise HTTPException(409, f"the run is {state}: no trainer of fettle runs that could be asked")
-        return Json(folder.write_control(asked.action), 202)
+        return Json(ask_trainer(folder.control_path, asked.action).to_json(), 202)

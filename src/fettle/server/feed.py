@@ -154,7 +154,8 @@ class Feed:
 
     def _look_at_state(self, run: Run) -> None:
         """Once a second, for it asks the system who holds the run; at once where the log says more."""
-        told, now = (run.segment, len(run.records("end")), len(run.records("start"))), time.monotonic()
+        told = (run.segment, *(len(run.records(type)) for type in ("start", "control", "end")))
+        now = time.monotonic()
         if told != self._state_told or now - self._state_asked >= STATUS_SECONDS:
             self._state, self._state_told, self._state_asked = run.state(), told, now
 

@@ -217,6 +217,8 @@ class JobCheckpoints(Shape):
 class Controlled(Shape):
     """What was asked of the trainer."""
 
+    id: str
+    """Of the request; the `control` record of the log names it once it was obeyed."""
     action: str
     requested_at: float
     """Unix seconds."""

@@ -23,6 +23,7 @@ class AdoptingRecorder(Recorder):
         self._append("train", {"step": step, "loss": None, **fields})
         self._train_seconds += fields.get("step_time") or 0.0
         self._update_status(step=step, epoch=fields.get("epoch"), learning_rate=fields.get("learning_rate"))
+        self.stepped(step)
 
     def spent(self, seconds: float) -> None:
         """Time spent on measuring, beside what `step` takes itself."""

@@ -9,6 +9,7 @@ from transformers.trainer_callback import ExportableState, TrainerCallback
 
 from fettle.errors import ModelError
 from fettle.train.adopting_recorder import AdoptingRecorder
+from fettle.train.control import Wanted
 from fettle.train.held_out import HeldOut
 from fettle.train.processes import Processes
 from fettle.train.provenance import model_name
@@ -107,6 +108,10 @@ class FettleCallback(WatchSettings, TrainerCallback, ExportableState):
             control.should_training_stop, control.should_save = True, False
             return control
         self._evaluate(state, control, epoch_ends=epoch is not None and epoch.is_integer())
+        _heed(watch.obey(), control)
+        # What is due is saved first: see on_save.
+        if not control.should_save:
+            _heed(watch.hold(), control)
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -128,14 +133,17 @@ class FettleCallback(WatchSettings, TrainerCallback, ExportableState):
                 control.should_training_stop = True
         watch.predict(epoch=epoch, epoch_ends=epoch_ends)
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Score the checkpoint that the trainer just wrote."""
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Score the checkpoint that the trainer just wrote; sleep while the run is paused."""
         watch, path = self._watching, _checkpoint(args, state.global_step)
         if self._best == watch.step and args.metric_for_best_model is None:
             # What the trainer knows as its best outlives `save_total_limit`. Told on every process,
             # for those that know of a best wait for each other at the next save.
             state.best_model_checkpoint, state.best_global_step = str(path), watch.step
         watch.saved(path, epoch=_epoch(state))
+        if watch.hold(saved=True).stop:
+            control.should_training_stop = True
+        return control
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the run."""
@@ -150,6 +158,14 @@ class FettleCallback(WatchSettings, TrainerCallback, ExportableState):
     def _watching(self) -> Watch:
         assert self._watch is not None, "training has not begun"
         return self._watch
+
+
+def _heed(wanted: Wanted, control: Any) -> None:
+    """Have the trainer save, stop, or both."""
+    if wanted.save or wanted.stop:
+        control.should_save = True
+    if wanted.stop:
+        control.should_training_stop = True
 
 
 def _checkpoint(args: Any, step: int) -> Path:

@@ -30,6 +30,7 @@ from fettle.errors import ConfigError, RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
 from fettle.runs.folder import replace_file
 from fettle.train.backend import Backend
+from fettle.train.control import ControlFile
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.loop import Loop
 from fettle.train.model import load_tokenizer, require_train_extra
@@ -67,6 +68,7 @@ def train(
     folder = choose_folder(config, out=out, runs=runs, new=new)
     with folder.lock():
         configure_logging(folder.log_path, level=log_level)
+        control_file = ControlFile(folder.control_path)
         for warning in config_warnings(config):
             logger.warning("{}", warning)
         chats = read_chats(config)
@@ -125,6 +127,7 @@ def train(
             on_step=on_step,
             predictions=predictions,
             on_saved=CheckpointRetention(folder, config.checkpoints).apply,
+            control_file=control_file,
         ).run()
 
 

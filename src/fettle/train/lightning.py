@@ -12,6 +12,7 @@ import yaml
 
 from fettle.errors import MissingExtraError, ModelError
 from fettle.train.adopting_recorder import AdoptingRecorder
+from fettle.train.control import Wanted
 from fettle.train.held_out import HeldOut
 from fettle.train.processes import Processes
 from fettle.train.provenance import model_name, run_metadata
@@ -144,6 +145,22 @@ class LightningCallback(WatchSettings, Callback):
             trainer.should_stop = True
             return
         self._evaluate(trainer, epoch_ends=trainer.is_last_batch)
+        self._heed(trainer)
+
+    def _heed(self, trainer: Any) -> None:
+        """Save, stop and pause as people ask."""
+        watch = self._watching
+        wanted = watch.obey()
+        while wanted != Wanted():
+            if wanted.save or wanted.stop:
+                watch.save(epoch=self._epoch)
+                folder = self.out or Path(trainer.default_root_dir) / "fettle"
+                # Lightning goes on from its own file: trainer.fit(..., ckpt_path=...).
+                trainer.save_checkpoint(folder / "checkpoints" / f"step-{watch.step}.ckpt")
+            if wanted.stop:
+                trainer.should_stop = True
+                return
+            wanted = watch.hold(stopping=lambda: trainer.received_sigterm)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Epochs that end where the trainer could not foresee it are evaluated here."""

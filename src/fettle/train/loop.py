@@ -14,6 +14,7 @@ from fettle.config import TrainingConfig
 from fettle.data.sequence import Sequence
 from fettle.decide.alerts import restart_lower
 from fettle.train.backend import Backend
+from fettle.train.control import Control, ControlFile, Wanted
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep, run_steps
@@ -43,10 +44,13 @@ class Loop:
     predictions: Predictions | None = None
     on_saved: Callable[[int], None] | None = None
     """Called with the step of every checkpoint once it is on disk."""
+    control_file: ControlFile | None = None
+    """Requests to obey while training."""
 
     def run(self) -> Outcome:
         """Train to the end, an early stop, a signal or a number that is none."""
         self._saved: tuple[int, Path] | None = None
+        self._control = Control(self.control_file, self.recorder)
         with StopRequest().listening() as stop:
             for done in self._steps(stop):
                 step = done.step
@@ -59,15 +63,22 @@ class Loop:
                     self._measure_layers(step)
                 judgement = self._evaluate(step) if self._evaluates(step) else None
 
-                ending = step == self.order.total_steps or stop.requested
+                # What was submitted further is done first: a checkpoint holds what its name says.
+                asked = self._control.obey(step) if not done.ahead else Wanted()
+                if asked.stop:
+                    stop.ask("stopped on request")
+                ending = step == self.order.total_steps or (stop.requested and not done.ahead)
                 stopping = judgement is not None and judgement.should_stop and step < self.order.total_steps
                 if self._predicts(step, last=stopping):
                     self._predict(step)
-                if self._saves(step) or (judgement and judgement.new_best) or stopping or ending:
+                best = judgement is not None and judgement.new_best
+                if self._saves(step) or best or asked.save or stopping or ending:
                     self._checkpoint(step)
 
                 if stopping:
                     return self._end("early_stopped", self.recorder.early_stopping.reason or "")
+                if not ending:
+                    self._hold(stop)
             if stop.requested and self.done < self.order.total_steps:
                 return self._interrupted(stop.reason or "")
         return self._end("completed", f"all {self.order.total_steps} steps are done")
@@ -84,8 +95,9 @@ class Loop:
             batch=lambda step: [self.sequences[i] for i in self.order.batch(step)],
             learning_rate=self.learning_rate,
             read_layers=self._measures,
-            boundary=lambda step: any(
-                due(step) for due in (self._measures, self._evaluates, self._saves, self._predicts)
+            boundary=lambda step: (
+                any(due(step) for due in (self._measures, self._evaluates, self._saves, self._predicts))
+                or self._control.waiting()
             ),
             stopping=lambda: stop.requested,
         )
@@ -181,6 +193,15 @@ class Loop:
         if self.on_saved is not None:
             self.on_saved(step)
         return path
+
+    def _hold(self, stop: StopRequest) -> None:
+        """Sleep while paused."""
+        while self._control.paused:
+            asked = self._control.hold(self.done, stopping=lambda: stop.requested, saved=False)
+            if asked.save:
+                self._checkpoint(self.done)
+            if asked.stop:
+                stop.ask("stopped on request")
 
     def _fail(self, done: DoneStep) -> Outcome:
         last_good = self.recorder.last_checkpoint

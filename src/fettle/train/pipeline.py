@@ -19,6 +19,8 @@ class DoneStep:
     learning_rate: float
     result: StepResult
     seconds: float
+    ahead: int = 0
+    """Steps that were submitted beyond it: until these are done, the weights are not those after this one."""
 
 
 def run_steps(
@@ -54,4 +56,4 @@ def run_steps(
             return
         step, rate, submitted = pending.popleft()
         result = submitted.result()
-        yield DoneStep(step, rate, result, time.perf_counter() - started)
+        yield DoneStep(step, rate, result, time.perf_counter() - started, len(pending))

@@ -20,22 +20,23 @@ class Processes:
     device: Any = "cpu"
     """Where this process keeps what it exchanges with the others."""
 
-    def total(self, measured: MeasuredStep) -> MeasuredStep:
-        """Sums over all processes."""
+    def total(self, measured: MeasuredStep, asked: bool = False) -> tuple[MeasuredStep, bool]:
+        """Sums over all processes, and whether one of them was asked for something: one exchange for both."""
         if self.count == 1:
-            return measured
+            return measured, asked
         distributed: Any = import_module("torch.distributed")
         loss_sum = torch.nan if measured.loss_sum is None else measured.loss_sum
-        counts = (measured.completion_tokens, measured.tokens, measured.predictable)
+        counts = (measured.completion_tokens, measured.tokens, measured.predictable, asked)
         sums = torch.tensor([loss_sum, *counts], dtype=torch.float64, device=self.device)
         distributed.all_reduce(sums)
-        total, completion_tokens, tokens, predictable = (float(number) for number in sums)
-        return MeasuredStep(
+        total, completion_tokens, tokens, predictable, any_asked = (float(number) for number in sums)
+        summed = MeasuredStep(
             None if measured.loss_sum is None else total,
             int(completion_tokens),
             int(tokens),
             int(predictable),
         )
+        return summed, any_asked > 0
 
     def agreed(self, flags: tuple[bool, ...]) -> tuple[bool, ...]:
         """What process zero decided, on every process: one that went on alone would wait forever."""

@@ -15,9 +15,10 @@ from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO
 from fettle.runs.folder import read_json
 from fettle.runs.records import State
-from fettle.train.adopting_recorder import AdoptingRecorder
+from fettle.train.control import ControlFile
 from fettle.train.held_out import HeldOut
 from fettle.train.live_run import claim_folder, ended_by, start_recorder
+from fettle.train.loop_recorder import LoopRecorder
 from fettle.train.notifier import Notifier
 from fettle.train.provenance import run_metadata
 from fettle.train.trainer_arguments import plain
@@ -37,13 +38,17 @@ def record(
     alerts: Mapping[str, Any] | None = None,
     notify: Mapping[str, Any] | None = None,
     resume_from: str | Path | None = None,
-) -> Generator[AdoptingRecorder]:
+) -> Generator[LoopRecorder]:
     """Record the training inside the block into the run folder `out`.
 
     The recorder is told of each optimizer step (`step`), of each fixed eval (`evaluation`, which
-    says whether to stop) and saves checkpoints with their score (`checkpoint`). Leaving the block
-    ends the run: completed, early stopped, interrupted (Ctrl-C, `sys.exit`, or fewer than
-    `total_steps`), or failed (an exception, which goes on its way, or a loss that was no number).
+    says whether to stop) and saves checkpoints with their score (`checkpoint`). After each step, ask
+    whether to save (`should_save`) and whether to end (`should_stop`): the page of `fettle serve` may
+    ask for both, and for a pause, through which `step` sleeps.
+
+    Leaving the block ends the run: completed, early stopped, interrupted (Ctrl-C, `sys.exit`, a stop
+    from the page, or fewer than `total_steps`), or failed (an exception, which goes on its way, or a
+    loss that was no number).
 
     `config` is kept in config.yaml. `resume_from` is a checkpoint of this run: its counters come
     back, `last_step` of the recorder is its step, and later rows of the folder no longer count.
@@ -72,9 +77,11 @@ def record(
             goes_on=counters is not None,
             opened=opened,
         )
-        recorder = AdoptingRecorder(
+        requests = ControlFile(folder.control_path)
+        recorder = LoopRecorder(
             folder, early_stopping=stopping, total_steps=total_steps, alerts=thresholds, notifier=notifier
         )
+        recorder.heed(requests)
         step = 0 if counters is None else int(counters["step"])
         start_recorder(
             recorder, step=step, counters=counters, checkpoint=checkpoint, learning_rate=learning_rate
@@ -87,12 +94,14 @@ def record(
         _end(recorder, *_outcome(recorder))
 
 
-def _outcome(recorder: AdoptingRecorder) -> tuple[State, str]:
+def _outcome(recorder: LoopRecorder) -> tuple[State, str]:
     step, total = recorder.last_step, recorder.total_steps
     if not recorder.finite:
         return "failed", f"Loss is not a number at step {step}"
     if total is not None and step >= total:
         return "completed", f"all {total} steps are done"
+    if recorder.stopped_on_request:
+        return "interrupted", f"stopped on request at step {step}" + ("" if total is None else f" of {total}")
     if recorder.should_stop:
         return "early_stopped", recorder.early_stopping.reason or ""
     if total is None:
@@ -100,7 +109,7 @@ def _outcome(recorder: AdoptingRecorder) -> tuple[State, str]:
     return "interrupted", f"the loop ended at step {step} of {total}"
 
 
-def _end(recorder: AdoptingRecorder, state: State, reason: str) -> None:
+def _end(recorder: LoopRecorder, state: State, reason: str) -> None:
     recorder.end(state, step=recorder.last_step, reason=reason)
 
 

@@ -22,6 +22,7 @@ from fettle.metrics import Throughput, layer_activity_summary, layer_rows
 from fettle.metrics.patterns import pattern_matrix
 from fettle.runs import EventLog, PredictionLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.checkpoints import folder_size
+from fettle.runs.control import ControlRequest
 from fettle.runs.records import LayerActivity, SampleResults, State
 from fettle.train.alert_log import AlertLog
 from fettle.train.counters import Counters
@@ -86,6 +87,7 @@ class Recorder:
         self._train_seconds = 0.0
         self._monitor_total = 0.0
         self._status = LiveStatus(folder, clock)
+        self._paused_at: float | None = None
 
     # -- events ---------------------------------------------------------------
 
@@ -165,6 +167,10 @@ class Recorder:
         )
         self._monitor_seconds = self._clock() - started
         self._monitor_total += self._monitor_seconds
+        self.stepped(step)
+
+    def stepped(self, step: int) -> None:
+        """Called once a step is recorded; its time is nobody's."""
 
     def evaluation(
         self, step: int, samples: SampleResults, *, epoch: float | None = None, seconds: float | None = None
@@ -244,6 +250,18 @@ class Recorder:
         path = write_checkpoint(self.folder.checkpoints_path, step, fill, info)
         self._saved(step, path, epoch, scored)
         return path
+
+    def control(self, step: int, request: ControlRequest, *, paused: bool) -> None:
+        """What somebody asked for was obeyed after `step`; the run is `paused` from here on, or is not."""
+        fields: dict[str, Any] = {"step": step, **request.to_json()}
+        if paused and self._paused_at is None:
+            self._paused_at = self._clock()
+        elif self._paused_at is not None and not paused:
+            fields["paused_seconds"] = self._clock() - self._paused_at
+            self._paused_at = None
+            self._throughput.start()
+        self._append("control", fields)
+        self._update_status(force=True, state="paused" if paused else "running")
 
     def write_failed(self, step: int, what: str, error: OSError) -> None:
         """A file of the run could not be written; training goes on."""

@@ -16,6 +16,11 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._signalled = False
+
+    def ask(self, reason: str) -> None:
+        """Stop after the step that is being done."""
+        self.reason = self.reason or reason
 
     @property
     def requested(self) -> bool:
@@ -36,7 +41,8 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+        if self._signalled:
             raise KeyboardInterrupt
+        self._signalled = True
         self.reason = signal.Signals(number).name
         logger.warning("{}: saving a checkpoint, then stopping. Once more aborts at once.", self.reason)

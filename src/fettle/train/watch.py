@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from fettle.errors import RunError
 from fettle.runs.records import State
 from fettle.scoring import generate
 from fettle.train.adopting_recorder import AdoptingRecorder
+from fettle.train.control import Control, ControlFile, Wanted
 from fettle.train.layer_movement import LayerMovement
 from fettle.train.live_run import claim_folder, ended_by, start_recorder
 from fettle.train.notifier import Notifier
@@ -28,8 +30,8 @@ class Watch:
     """One training, from `Training` to `end`: steps are measured and recorded, held-out chats scored.
 
     The events of each step, in this order: `step_begins`, `gradients_ready`, `step_ends`, and
-    where it returned True, `evaluate` when `evaluates`, then `predict`. Every process tells them;
-    the first one records.
+    where it returned True, `evaluate` when `evaluates`, then `predict`, `obey`, and `hold` once what
+    is to be saved is. Every process tells them; the first one records.
     """
 
     def __init__(self, settings: WatchSettings, training: Training) -> None:
@@ -49,16 +51,18 @@ class Watch:
         self._predictions: Predictions | None = None
         self._open = ExitStack()
         try:
+            requests = None
             if training.processes.rank == 0:
-                self._record_run()
+                requests = self._record_run()
                 self._watch_layers()
+            self.control = Control(requests, self.recorder, training.processes.agreed)
             self._steps = WatchedSteps(training)
             self._open.callback(self._steps.close)
         except BaseException:
             self._open.close()
             raise
 
-    def _record_run(self) -> None:
+    def _record_run(self) -> ControlFile:
         settings, training = self._settings, self._training
         held_out, bins = training.held_out, settings.patterns_config.length_bins
         fixed_eval = {} if held_out is None else {"fixed_eval": held_out.description}
@@ -69,6 +73,7 @@ class Watch:
             goes_on=training.step > 0,
             opened=self._open,
         )
+        requests = ControlFile(folder.control_path)
         self.recorder = AdoptingRecorder(
             folder,
             early_stopping=settings.early_stopping(),
@@ -89,6 +94,7 @@ class Watch:
             self._predictions = Predictions(
                 held_out.eval_set, held_out.tokenizer, settings.predictions_config, seed=training.seed
             )
+        return requests
 
     def _watch_layers(self) -> None:
         """Remember where the weights began. A loop that resumes has loaded the later ones already."""
@@ -108,7 +114,7 @@ class Watch:
     def gradients_ready(self, optimizer: Any) -> None:
         """Measure the gradient; one that is not a number never reaches the weights."""
         began = time.perf_counter()
-        self._steps.measure(optimizer)
+        self._steps.measure(optimizer, asked=self.control.waiting())
         if self.recorder is not None:
             self.recorder.spent(time.perf_counter() - began)
         if self._layers is not None and self._measures_layers(self.step + 1):
@@ -191,6 +197,19 @@ class Watch:
             rows = self._predictions.rows(sample)
             self.recorder.predictions(self.step, rows, epoch=epoch)
 
+    # -- requests --------------------------------------------------------------------
+
+    def obey(self) -> Wanted:
+        """What people asked for until the end of the step. All processes agree."""
+        asked, self._steps.asked = self._steps.asked, False
+        return self.control.obey(self.step) if asked else Wanted()
+
+    def hold(self, *, saved: bool = False, stopping: Callable[[], bool] = lambda: False) -> Wanted:
+        """Sleep while the run is paused: until it is resumed, stopped or, where it is not `saved`, to be."""
+        if self._training.done(self.step):
+            return Wanted()  # Nothing is left to pause.
+        return self.control.hold(self.step, saved=saved, stopping=stopping)
+
     # -- checkpoints, the end -----------------------------------------------------------
 
     @property
@@ -246,9 +265,10 @@ class Watch:
             return "failed", self.failure
         if self.stopped:
             return "early_stopped", recorder.early_stopping.reason or ""
-        if total is None or self._training.done(self.step):
+        if self._training.done(self.step) or (total is None and not self.control.stopped):
             return "completed", f"all {self.step if total is None else total} steps are done"
-        return "interrupted", f"the trainer stopped at step {self.step} of {total}"
+        who = "stopped on request" if self.control.stopped else "the trainer stopped"
+        return "interrupted", f"{who} at step {self.step}" + ("" if total is None else f" of {total}")
 
     def close(self) -> None:
         """Let go of the model and of the folder; what is recorded stays."""

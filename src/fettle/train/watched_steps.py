@@ -21,6 +21,8 @@ class WatchedSteps:
         self._meter = StepMeter(training.model)
         alone = training.processes.count == 1 and not training.loss_scaler
         self._gradients = GradientMeter(training.model, clip_at=training.clipped_at, probe=alone)
+        self.asked = False
+        """Whether a process was asked for something by the end of the step just measured."""
         self.grad_norm: float | None = None
         """Of the step just measured, before clipping."""
 
@@ -34,10 +36,13 @@ class WatchedSteps:
         self._began = time.perf_counter()
         self._meter.begin()
 
-    def measure(self, optimizer: Any) -> None:
-        """The gradient is complete. Where it is not a number, the optimizer gets none."""
+    def measure(self, optimizer: Any, asked: bool = False) -> None:
+        """The gradient is complete. Where it is not a number, the optimizer gets none.
+
+        `asked` says whether this process was asked for something; all learn whether one was.
+        """
         self._learning_rate = float(optimizer.param_groups[0]["lr"])
-        self._measured = self._training.processes.total(self._meter.end())
+        self._measured, self.asked = self._training.processes.total(self._meter.end(), asked)
         self.grad_norm = self._gradients.norm()
         if self.broken and not self._scaled:
             # A loss scaler (fp16) skips such a step itself; elsewhere, weights without a

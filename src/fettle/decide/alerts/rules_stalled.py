@@ -11,6 +11,9 @@ from fettle.decide.alerts.run_state import RunState
 if TYPE_CHECKING:
     from fettle.config import AlertsConfig
 
+NO_WORK = ("start", "resume", "control", "end")
+"""What comes before these took no time of training: a pause, or a trainer that was away."""
+
 SMOOTHING = 0.1
 """Weight of the newest gap in the usual time of a step."""
 
@@ -21,7 +24,9 @@ class StalledRun(Rule):
     category = "stalled_run"
     level = "warning"
     # Any event shows that the run lives.
-    reads = frozenset({"train", "fixed_eval", "checkpoint", "start", "resume", "end", "layers", "system"})
+    reads = frozenset(
+        {"train", "fixed_eval", "checkpoint", "start", "resume", "end", "layers", "system", "control"}
+    )
 
     def __init__(self, threshold: float, config: AlertsConfig) -> None:
         super().__init__(threshold, config)
@@ -39,7 +44,7 @@ class StalledRun(Rule):
 
     def _learn(self, now: float, type: str) -> None:
         gap = None if self._last is None or self._last_type in ("start", "resume") else now - self._last
-        if gap is not None and gap >= 0 and type not in ("start", "resume"):
+        if gap is not None and gap >= 0 and type not in NO_WORK:
             if type != "train":
                 self._slowest = max(self._slowest, gap)
             elif self._last_type == "train":
