@@ -24,7 +24,10 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.mark.timeout(280)
 def test_processes_share_the_fixed_eval_and_only_the_first_writes(tmp_path: Path) -> None:
-    """Seven chats over two processes; the second has one less, and none writes what the other did."""
+    """Seven chats over two processes; the second has one less, and none writes what the other did.
+
+    Of 6 steps, 4 are done: somebody asks the first process for a pause, and then to stop.
+    """
     valid, out = tmp_path / "valid.jsonl", tmp_path / "out"
     chats = [
         [
@@ -56,6 +59,9 @@ def test_processes_share_the_fixed_eval_and_only_the_first_writes(tmp_path: Path
     assert [r["step"] for r in raw if r["type"] == "train"] == [1, 2, 3, 4]
     assert [r["step"] for r in raw if r["type"] in ("fixed_eval", "checkpoint")] == [2, 2, 4, 4]
     assert [r["type"] for r in raw if r["type"] in ("start", "resume", "end")] == ["start", "end"]
+    asked = [(r["action"], r["step"]) for r in raw if r["type"] == "control"]
+    assert asked == [("pause", 1), ("resume", 1), ("stop", 4)]
+    assert raw[-1]["state"] == "interrupted"
     assert [r["step"] for r in run.predictions()] == [2, 2, 4, 4]
     # 2 rows of 7 predicted tokens each, in both processes.
     assert run.columns("train")["completion_tokens"].tolist() == [28] * 4
