@@ -21,6 +21,7 @@ ROOMS = [
     "evaluate",
     "report",
     "api",
+    "jobs",
     "server",
     "demo",
     "cli",

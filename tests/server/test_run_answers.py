@@ -211,7 +211,7 @@ def test_a_run_without_checkpoints_says_so(tmp_path: Path) -> None:
     with serving(tmp_path / "runs") as client:
         answer = get(client, "/api/training/checkpoints/new")
         assert (answer["checkpoints"], answer["best_checkpoint"]) == ([], None)
-        assert answer["message"] == "the run has saved no checkpoint"
+        assert answer["message"] == "no checkpoint was saved yet"
 
 
 def test_nothing_is_worked_out_twice_while_nothing_changes(tmp_path: Path) -> None:

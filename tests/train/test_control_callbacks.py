@@ -31,6 +31,7 @@ pytestmark = [
 ASKED: dict[int, tuple[Action, ...]] = {2: ("checkpoint",), 3: ("pause",), 5: ("stop",)}
 OBEYED = [("checkpoint", 2), ("pause", 3), ("checkpoint", 3), ("resume", 3), ("stop", 5)]
 STEPS = 8
+STOPPED = ("interrupted", "stopped on request at step 5 of 8")
 
 
 def rows(tokenizer: Any) -> list[dict[str, Any]]:
@@ -91,7 +92,10 @@ def test_the_hugging_face_trainer_saves_pauses_stops_and_goes_on(tmp_path: Path)
     run = fettle.open_run(out)
     assert obeyed(out) == OBEYED
     assert run.columns("train")["step"].tolist() == [1, 2, 3, 4, 5]
-    assert (run.state(), run.records("end")[-1]["reason"]) == ("interrupted", "stopped on request at step 5 of 8")
+    assert (run.state(), run.records("end")[-1]["reason"]) == (
+        "interrupted",
+        "stopped on request at step 5 of 8",
+    )
     assert [c.step for c in run.checkpoints() if c.path] == [2, 3, 5]
 
     again = hf_trainer(out, fettle.FettleCallback())
@@ -183,7 +187,10 @@ def test_a_loop_by_hand_is_told_to_save_and_to_stop_and_sleeps_through_a_pause(t
     person.join()
     assert obeyed(out) == OBEYED
     run = fettle.open_run(out)
-    assert (run.state(), run.records("end")[-1]["reason"]) == ("interrupted", "stopped on request at step 5 of 8")
+    assert (run.state(), run.records("end")[-1]["reason"]) == (
+        "interrupted",
+        "stopped on request at step 5 of 8",
+    )
     with fettle.record(out, total_steps=STEPS, resume_from=out / "checkpoints" / "checkpoint-5") as recorder:
         assert train_by_hand(recorder, {}) == []
     assert (fettle.open_run(out).state(), obeyed(out)) == ("completed", OBEYED)

@@ -8,7 +8,7 @@ from fettle.config.dump import config_differences, config_hash, dump_config, dum
 from fettle.config.evaluation import EvaluationConfig, evaluation_config, evaluation_profiles
 from fettle.config.files import check_files
 from fettle.config.honoured import config_warnings, not_honoured
-from fettle.config.load import check_section, load_config
+from fettle.config.load import check_section, load_config, parse_config
 from fettle.config.lora import LoraConfig
 from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
@@ -37,4 +37,5 @@ __all__ = [
     "evaluation_profiles",
     "load_config",
     "not_honoured",
+    "parse_config",
 ]

@@ -25,8 +25,13 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     out absolute. Raises ConfigError with one line for everything that is wrong.
     """
     file = Path(path)
-    document = parse_document(read_text(file), str(path))
-    origins = Origins(str(path), document.lines, {})
+    return parse_config(read_text(file), str(path), file.parent, overrides)
+
+
+def parse_config(text: str, name: str, folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a YAML text, whose paths are relative to `folder`; errors call it by `name`."""
+    document = parse_document(text, name)
+    origins = Origins(name, document.lines, {})
     found = [
         Finding(key, f"key '{key[-1]}' stands here a second time (first in line {first}). Keep one of them")
         for key, _, first in document.duplicates
@@ -34,7 +39,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     values = copy.deepcopy(document.values)
     complaints = [text for text in (override(values, argument, origins) for argument in overrides) if text]
     try:
-        config = Config.model_validate(values, context={"folder": file.parent.absolute()})
+        config = Config.model_validate(values, context={"folder": folder.absolute()})
     except ValidationError as error:
         found += findings(error)
         config = None

@@ -16,6 +16,7 @@ from fettle.server import (
     control_routes,
     detail_routes,
     export_routes,
+    job_routes,
     log_routes,
     run_routes,
     sample_routes,
@@ -25,6 +26,7 @@ from fettle.server import (
 from fettle.server.access import Access
 from fettle.server.answer import Json, text
 from fettle.server.context import Context
+from fettle.server.job_runner import job_runner
 from fettle.server.open_run import BusyError
 from fettle.server.page import add_page
 from fettle.server.settings import Settings
@@ -41,9 +43,10 @@ ROUTES = (
     export_routes,
     stream_routes,
     control_routes,
+    job_routes,
 )
 REFUSALS = {
-    404: "There is no such run.",
+    404: "There is no such run, or job.",
     422: "The request, or a file of the run, cannot be used.",
     503: "Busy.",
 }
@@ -59,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         # The interactive pages load scripts from elsewhere; docs/api.md is made from the same document.
         docs_url=None,
         redoc_url=None,
+        lifespan=job_runner,
         responses={code: {"model": Problem, "description": why} for code, why in REFUSALS.items()},
     )
     app.state.context = Context.of(settings)

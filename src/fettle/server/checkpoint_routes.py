@@ -24,20 +24,23 @@ def checkpoints(run: NamedRun) -> Json:
 
 
 @router.get("/training/checkpoints/{job_id}", response_model=JobCheckpoints)
-def job_checkpoints(server: Server, job_id: Annotated[str, Path(description="Id of a run")]) -> Json:
+def job_checkpoints(server: Server, job_id: Annotated[str, Path(description="Id of a job or a run")]) -> Json:
     """Checkpoints of a training job by the fields of an earlier API, and their scores."""
     from fettle.server.judging import checkpoint_rows
 
-    run = named(server, job_id)
-    with run.reading() as reader:
-        rows, _ = checkpoint_rows(run.open, reader)
-    found = [_job_row(row) for row in rows]
+    found: list[dict[str, Any]] = []
+    # A job that has not begun has no run yet.
+    if server.listing.find(job_id) is not None or server.jobs.store.find(job_id) is None:
+        run = named(server, job_id)
+        with run.reading() as reader:
+            rows, _ = checkpoint_rows(run.open, reader)
+        found = [_job_row(row) for row in rows]
     return Json(
         {
             "job_id": job_id,
             "checkpoints": found,
             "best_checkpoint": next((row for row in found if row["is_best"]), None),
-            "message": None if found else "the run has saved no checkpoint",
+            "message": None if found else "no checkpoint was saved yet",
         }
     )
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, HTTPException, Path, Request
 
+from fettle.jobs.queue import JobQueue
+from fettle.jobs.store import JobStore
 from fettle.server.counters import Counters
 from fettle.server.listing import ListedRun, RunListing
 from fettle.server.open_run import OpenRun, OpenRuns
@@ -27,6 +29,7 @@ class Context:
     listing: RunListing
     runs: OpenRuns
     counters: Counters
+    jobs: JobQueue
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -34,7 +37,8 @@ class Context:
         """That of a server which was just started."""
         counters = Counters()
         listing = RunListing(settings.root, counters)
-        return cls(settings, listing, OpenRuns(listing.root, counters), counters)
+        jobs = JobQueue(JobStore(settings.root))
+        return cls(settings, listing, OpenRuns(listing.root, counters), counters, jobs)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -186,6 +186,50 @@ class Checkpoints(Shape):
 
     checkpoints: list[CheckpointRow]
     best_step: int | None
+
+
+class JobRow(Shape):
+    """One training of the queue. Times are Unix seconds; `null` is not measured, or not yet."""
+
+    job_id: str
+    """Also the id of its run, once there is one."""
+    state: Literal["queued", "pending", "running", "paused", "completed", "failed", "cancelled"]
+    """pending: started, and loading data and model."""
+    has_run: bool
+    """Whether its run folder is there."""
+    queue_position: int | None
+    """1 is the next one; null where it does not wait."""
+    device: int | None
+    """Number of the GPU it has to itself; null: the whole machine."""
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    cancelling: bool
+    """Whether it was asked to end, and has not yet."""
+    step: int | None
+    total_steps: int | None
+    epoch: float | None
+    loss: float | None
+    eta_seconds: float | None
+    exit_code: int | None
+    error: str | None
+    """Why it failed, in one line."""
+
+
+class JobDetail(JobRow):
+    """One training of the queue, with what it trains by and what it printed."""
+
+    traceback: str | None
+    config: str | None
+    """Its YAML, resolved."""
+    log: list[str]
+    """The last lines that its process printed."""
+
+
+class JobList(Shape):
+    """The trainings of the queue, the newest first."""
+
+    jobs: list[JobRow]
 
 
 class JobCheckpoint(Shape):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import ConfigError, RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
 from fettle.runs.folder import replace_file
+from fettle.runs.fresh_name import fresh_run_name
 from fettle.train.backend import Backend
 from fettle.train.control import ControlFile
 from fettle.train.dataset import encode_chats, read_chats
@@ -141,7 +141,7 @@ def choose_folder(config: Config, *, out: Path | None, runs: Path, new: bool) ->
     same = find_run(runs, config_hash(config))
     if same and not new and config.training.resume_from_checkpoint:
         return _existing(same[0], config, new=False)
-    return _create(_fresh_name(runs, config), config)
+    return _create(runs / fresh_run_name(config, lambda name: (runs / name).exists()), config)
 
 
 def _existing(path: Path, config: Config, *, new: bool) -> RunFolder:
@@ -178,16 +178,6 @@ def _config_yaml(config: Config) -> str:
     ignored = not_honoured(config)
     notes = "".join(f"# not honoured by {config.backend}: {key} ({why})\n" for key, why in ignored.items())
     return notes + dump_config(config)
-
-
-def _fresh_name(runs: Path, config: Config) -> Path:
-    model = re.sub(r"[^a-z0-9.]+", "-", Path(config.model).name.lower()).strip("-.")
-    kind = "full" if config.lora is None else f"r{config.lora.rank}"
-    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{model}-{kind}"
-    path, count = runs / stem, 2
-    while path.exists():
-        path, count = runs / f"{stem}-{count}", count + 1
-    return path
 
 
 def restore(folder: RunFolder, backend: Backend, recorder: Recorder) -> int:
