@@ -104,9 +104,7 @@ def _config(server: Context, asked: Launch) -> Config:
         config = parse_config(asked.config, "config", root)
         if config.notify.command is not None:
             # Whoever has the token may train; that is not to run any program.
-            raise ConfigError(
-                "config [notify]: 'command' is taken from a file only: save it, and give its path"
-            )
+            raise ConfigError("config [notify]: 'command' is taken from a file only. Give the path of one")
         return config
     path = root / str(asked.path)
     if not _is_file_inside(path, root):
