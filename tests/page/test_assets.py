@@ -42,15 +42,23 @@ def test_a_module_comes_after_what_it_imports(tmp_path: Path) -> None:
         modules(
             tmp_path,
             main='import { b } from "./b.js";\nimport { c } from "./c.js";\nb(c);\n',
-            b='import { c } from "./c.js";\nexport function b(x) {\n  // why\n  return c + x;\n}\n',
+            b='import { c } from "./c.js";\nexport function b(x) {\n  // why\n'
+            '  return f(c, "a = b", `${ x } , `);\n}\n',
             c="/** @type {number} */\nexport const c = 1;\n",
         )
     )
     assert script == (
-        "const m0 = (() => {const c = 1;return {c};})();\n"
-        "const m1 = (() => {const {c} = m0;function b(x) {return c + x;}\nreturn {b};})();\n"
-        "const m2 = (() => {const {b} = m1;const {c} = m0;b(c);return {};})();\n"
+        "const m0 = (() => {const c=1;return {c};})();\n"
+        'const m1 = (() => {const{c}=m0;function b(x){return f(c,"a = b",`${ x } , `);}\nreturn {b};})();\n'
+        "const m2 = (() => {const{b}=m1;const{c}=m0;b(c);return {};})();\n"
     )
+
+
+@pytest.mark.parametrize(
+    "line", ["a = b / c;", "x = /a = b/;", "x = 'a = b';", 'x = `${a ? `b = c` : ""}`;', "x = a / b + '';"]
+)
+def test_a_line_that_may_hold_a_text_of_another_form_stays_as_it_is(tmp_path: Path, line: str) -> None:
+    assert line in joined_script(modules(tmp_path, main=f"{line}\n"))
 
 
 def test_a_circle_of_imports_is_named(tmp_path: Path) -> None:

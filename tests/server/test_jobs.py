@@ -93,7 +93,7 @@ def test_what_cannot_be_launched_is_told(root: Path) -> None:
             answer = post(client, address, **body)
             assert answer.status_code == 403
             assert "--control" in answer.json()["detail"]
-    assert not (root / ".fettle").exists()
+    assert not list((root / ".fettle").rglob("*.json"))
 
 
 def _json(body: dict[str, Any]) -> bytes:

@@ -106,8 +106,9 @@ class JobQueue:
         return summarise_run(run) if RunFolder.is_run(run) else None
 
     def _summary_since_start(self, job: Job) -> RunSummary | None:
-        """The same, but not what an earlier start of the job left."""
-        summary = self.summary(job)
+        """The same, once it trains, and not what an earlier start of the job left."""
+        begun = RunFolder(self.store.run_path(job)).status_path.is_file()
+        summary = self.summary(job) if begun else None
         told_at = None if summary is None else summary.updated_at
         return summary if told_at is not None and told_at >= (job.started_at or 0.0) else None
 

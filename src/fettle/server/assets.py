@@ -28,6 +28,10 @@ LINE_COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 INDENT = re.compile(r"^[ \t]+|^\n", re.MULTILINE)
 # A statement never goes on where one of these ends a line: the line end means nothing.
 LOOSE_END = re.compile(r"(?<=[;,{(\[])\n")
+# Nor does a space beside one of these, outside of texts. A line with another slash, a single quote or a
+# text within a text may hold what looks like them, and stays as it is.
+TEXT = re.compile(r'("(?:[^"\\\n]|\\.)*"|`[^`\n]*`)')
+LOOSE_SPACE = re.compile(r" ?(=>|===|!==|&&|\|\||\?\?|[=,{}():?;\[\]]) ?")
 LOOSE_STYLE = re.compile(r"(?<=[;,:{])\s+|\s+(?=\{)|;?\s*(?=\})|(?<=\})\n")
 
 
@@ -87,8 +91,16 @@ def _module(static: Path, name: str, names: dict[str, str]) -> str:
     body = EXPORT.sub("", IMPORT.sub(imported, text))
     if re.search(r"^(?:import|export)\b", body, re.MULTILINE):
         raise ValueError(f"{name}: an import or export of a form that is not joined")
-    inner = LOOSE_END.sub("", _squeezed(body))
+    inner = LOOSE_END.sub("", "\n".join(map(_tightened, _squeezed(body).split("\n"))))
     return f"const {names[name]} = (() => {{{inner}return {{{exported}}};}})();\n"
+
+
+def _tightened(line: str) -> str:
+    """Without spaces that mean nothing."""
+    if line.count("`") > 2 or re.search("[/']", TEXT.sub("", line)):
+        return line
+    parts = TEXT.split(line)
+    return "".join(part if i % 2 else LOOSE_SPACE.sub(r"\1", part) for i, part in enumerate(parts))
 
 
 def _squeezed(text: str) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 import fettle
 from fettle.errors import RunError
+from fettle.runs import RunReader
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun, Server
@@ -22,6 +23,7 @@ Sort = Literal[
     "-loss", "-streaming_ce", "-cross_entropy", "-exact_match", "-best_step", "-eta_seconds", "-alerts",
 ]  # fmt: skip
 LONGEST_YAML = 1 << 20
+MOST_ASKED = 50
 
 router = APIRouter(prefix="/api")
 
@@ -72,6 +74,7 @@ def run(server: Server, named: NamedRun) -> Json:
             "metadata": reader.metadata(),
             "columns": {type: list(reader.columns(type)) for type in counts},
             "counts": counts,
+            "control": _control(reader),
             "problems": reader.problems,
             "cursor": cursor_of(reader),
         }
@@ -98,6 +101,12 @@ def verdict(named: NamedRun) -> Json:
 
     with named.reading() as reader:
         return Json(judged(named.open, reader))
+
+
+def _control(reader: RunReader) -> list[dict[str, Any]]:
+    """What people asked of its trainer, and when it was obeyed."""
+    told = ("step", "action", "requested_at", "timestamp")
+    return [{key: record.get(key) for key in told} for record in reader.records("control", last=MOST_ASKED)]
 
 
 def _matches(row: dict[str, Any], words: list[str]) -> bool:

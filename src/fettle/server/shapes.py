@@ -87,6 +87,9 @@ class RunDetail(RunRow):
     """Numeric columns of each record type."""
     counts: dict[str, int]
     """Records of each type."""
+    control: list[dict[str, Any]]
+    """What people asked of the trainer and it obeyed, in order: `step`, `action`, `requested_at`, and when it
+    was obeyed, `timestamp`."""
     problems: list[str]
     """What of its files could not be read."""
     cursor: str

@@ -105,6 +105,8 @@ function facts(row) {
   if (measured(row.streaming_ce)) parts.push(`loss ${nats(row.streaming_ce)}`);
   if (row.model) parts.push(row.model);
   if (measured(row.updated_at)) parts.push(`updated ${ago(row.updated_at)}`);
+  const asked = row.control?.at(-1);
+  if (asked) parts.push(`${asked.action} on request at step ${integer(asked.step)}`);
   if (isFinished(row.state) && status.reason) parts.push(status.reason);
   return parts;
 }

@@ -11,6 +11,7 @@ const NAMES = [
   ["S", "save a checkpoint now"],
   ["L", "go to the log"],
   ["E", "export"],
+  ["N", "launch a training"],
   ["Esc", "close a dialog"],
   ["← →", "in a chart: read values"],
   ["+ − 0", "in a chart: zoom in, zoom out, show all"],
@@ -18,7 +19,7 @@ const NAMES = [
 
 /**
  * @param {{help: HTMLElement, opener: HTMLElement, run: () => import("./views/run-view.js").RunView | null,
- *   export: () => void, search: () => void}} page
+ *   export: () => void, launch: () => void, search: () => void}} page
  */
 export function listenForKeys(page) {
   const help = /** @type {HTMLDialogElement} */ (page.help);
@@ -34,6 +35,7 @@ export function listenForKeys(page) {
     s: () => page.run()?.ask("checkpoint"),
     l: () => page.run()?.show("log"),
     e: page.export,
+    n: page.launch,
   };
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || isTyping(event.target)) return;

@@ -2,6 +2,7 @@
 
 import { openExport } from "./export.js";
 import { listenForKeys } from "./keys.js";
+import { offerLaunch } from "./launch.js";
 import { address, at, onMove } from "./place.js";
 import { recall, remember } from "./preferences.js";
 import { RunList } from "./run-list.js";
@@ -62,10 +63,12 @@ listenForKeys({
   opener: element("open-help"),
   run: () => (view instanceof RunView ? view : null),
   export: exportRun,
+  launch: () => element("open-launch").click(),
   search: () => {
     if (!(view instanceof RunsView)) setRunsOpen(true);
     (view instanceof RunsView ? view : list).focusSearch();
   },
 });
+offerLaunch(element("open-launch"), element("launch"));
 applyTheme();
 show();

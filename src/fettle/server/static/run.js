@@ -10,6 +10,7 @@ const OUTDATES = {
   alert: ["alerts", "verdict"],
   layers: ["layers", "verdict"],
   early_stop: ["verdict"],
+  control: ["", "verdict"],
   end: ["", "verdict", "checkpoints", "alerts", "predictions"],
 };
 const SETTLE_MS = 250;

@@ -42,6 +42,7 @@ export function eventLines(row, checkpoint) {
   if (perEpoch && row.epoch <= 50) {
     for (let epoch = 1; epoch < row.epoch - 1e-6; epoch += 1) lines.push({ x: epoch * perEpoch, label: `epoch ${epoch}`, colour: "--line-epoch", dash: [2, 4], low: true });
   }
+  for (const { step, action } of row?.control ?? []) lines.push({ x: step, label: action, colour: "--line-6", dash: [1, 3], low: true });
   if (checkpoint) lines.push({ x: checkpoint.step, label: `checkpoint ${checkpoint.step}`, colour: "--good", dash: [5, 3] });
   return lines;
 }
