@@ -62,6 +62,7 @@ export async function offerLaunch(opener, host) {
     list,
   );
   opener.addEventListener("click", () => {
+    if (opener.hidden) return announce("Control is off. Start the server with --control to launch from here.");
     dialog.showModal();
     load();
   });
@@ -71,7 +72,7 @@ export async function offerLaunch(opener, host) {
 
 /** @param {any} job */
 function where(job) {
-  if (job.queue_position) return `${job.queue_position} in the queue`;
+  if (job.queue_position) return `no. ${job.queue_position} in the queue`;
   if (measured(job.step)) return `step ${integer(job.step)}${measured(job.total_steps) ? ` of ${integer(job.total_steps)}` : ""}`;
   return job.state === "pending" ? "loading" : "";
 }
