@@ -95,14 +95,16 @@ def main() -> None:
                         step, loss_sum=loss_sum, completion_tokens=int(labels), tokens=int(tokens),
                         learning_rate=arguments.learning_rate, grad_norm=float(norm), seconds=seconds,
                     )  # fmt: skip
+                best = False
                 if step % arguments.eval_steps == 0 or step == arguments.steps:
                     samples = held_out.evaluate(plain)  # each process scores its share
-                    if recorder:
-                        judgement = recorder.evaluation(step, samples)
-                        stop = judgement.should_stop
-                        if judgement.new_best:
-                            recorder.checkpoint(step, plain.save_pretrained)
-                    [stop] = broadcast_object_list([stop])
+                    best = recorder.evaluation(step, samples).new_best if recorder else False
+                if recorder:
+                    # The page may ask for a checkpoint or the end; recorder.step sleeps through a pause.
+                    if best or recorder.should_save:
+                        recorder.checkpoint(step, plain.save_pretrained)
+                    stop = recorder.should_stop
+                [stop] = broadcast_object_list([stop])
                 if stop or step == arguments.steps:
                     break
 

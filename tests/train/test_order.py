@@ -77,6 +77,7 @@ class Ahead:
 def test_steps_run_one_ahead_and_never_past_a_boundary() -> None:
     backend, stop = Ahead(), False
     seen: list[tuple[int, int]] = []
+    ahead: list[int] = []
     steps = run_steps(
         backend,  # type: ignore[arg-type]
         first=1,
@@ -89,10 +90,12 @@ def test_steps_run_one_ahead_and_never_past_a_boundary() -> None:
     )
     for done in steps:
         seen.append((done.step, backend.submitted[-1]))
+        ahead.append(done.ahead)
         stop = stop or done.step == 7
     assert seen[:6] == [(1, 2), (2, 3), (3, 4), (4, 5), (5, 5), (6, 7)]
     # The step that was ahead when the stop came is still yielded: its weights are in the model.
     assert seen[6:] == [(7, 8), (8, 8)]
+    assert ahead == [1, 1, 1, 1, 0, 1, 1, 0]
     assert backend.submitted == list(range(1, 9))
     assert backend.read == [3]
 

@@ -28,7 +28,7 @@ SHUTDOWN_SECONDS = 1
 @click.option(
     "--token", help="Asked of every request. Made up, and printed once, where another host needs one."
 )
-@click.option("--control", is_flag=True, help="Let the page stop, pause and resume runs.")
+@click.option("--control", is_flag=True, help="Let the page launch, stop, pause and resume trainings.")
 @click.option("--allow-host", "names", multiple=True, help="A further name it may be called by, of a proxy.")
 def command(
     folder: Path, host: str, port: int, token: str | None, control: bool, names: tuple[str, ...]
