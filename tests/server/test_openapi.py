@@ -35,12 +35,15 @@ DESCRIBED = schemathesis.openapi.from_dict(create_app(Settings(Path())).openapi(
 OPERATIONS = [found.ok() for found in DESCRIBED.exclude(path=STREAM).get_all_operations()]
 
 
+# No schema says which YAML is a configuration: test_jobs.py does.
+LAUNCH = "POST /api/training/jobs"
 # A request without query or body has nothing that could be wrong but its address.
 CASES = [
     pytest.param(operation, mode, id=f"{operation.label} {mode.value}")
     for operation in OPERATIONS
     for mode in GenerationMode
-    if mode is GenerationMode.POSITIVE or len(operation.query.items) or len(operation.body.items)
+    if (mode is GenerationMode.POSITIVE and operation.label != LAUNCH)
+    or (mode is GenerationMode.NEGATIVE and (len(operation.query.items) or len(operation.body.items)))
 ]
 
 

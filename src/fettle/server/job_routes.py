@@ -17,7 +17,8 @@ from fettle.server.answer import Json, text
 from fettle.server.context import Context, Server
 from fettle.server.shapes import JobDetail, JobList, Problem
 
-LONGEST_CONFIG = 60_000
+LONGEST_CONFIG, LONGEST_PATH = 8_000, 1_000
+"""Characters; together they stay below the longest body, however they are written."""
 SHOWN_LINES = 100
 CHANGES: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body is no text."},
@@ -37,7 +38,7 @@ class Launch(BaseModel):
 
     config: str | None = Field(None, max_length=LONGEST_CONFIG)
     """YAML. Paths in it are relative to the served folder."""
-    path: str | None = Field(None, max_length=4096)
+    path: str | None = Field(None, max_length=LONGEST_PATH)
     """A YAML file below the served folder. Paths in it are relative to its own folder."""
     device: int | None = Field(None, ge=0, lt=1024, strict=True)
     """Number of the GPU it has to itself; null: nothing else runs beside it."""
