@@ -13,6 +13,7 @@ from fettle.config.lora import LoraConfig
 from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
+from fettle.config.sampling import SamplingConfig
 from fettle.config.training import TrainingConfig
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "NotifyConfig",
     "PatternsConfig",
     "PredictionsConfig",
+    "SamplingConfig",
     "TrainingConfig",
     "check_files",
     "check_section",
