@@ -10,13 +10,16 @@ class StopText:
     """Follows one answer token by token.
 
     What is compared is decoded text: the same text comes out of many cuts into tokens, and may begin
-    in the middle of one. Only the newest tokens are decoded again.
+    in the middle of one. Only the newest tokens are decoded again. Special tokens have no text, but a
+    stop may be the name of one.
     """
 
     def __init__(self, tokenizer: Any, stops: Collection[str]) -> None:
         self._tokenizer = tokenizer
         self._stops = stops
         self._longest = max(map(len, stops), default=0)
+        added: dict[int, Any] = tokenizer.added_tokens_decoder
+        self._special = {token for token, name in added.items() if name.special and name.content in stops}
         self._tokens: list[int] = []
         self._context, self._known = 0, 0
         self._tail = ""
@@ -30,10 +33,10 @@ class StopText:
         if not now.endswith("\N{REPLACEMENT CHARACTER}"):  # or the next token completes this character
             self._context, self._known = self._known, len(self._tokens)
             self._tail = text[-self._longest :]
-        return any(stop in text for stop in self._stops)
+        return token in self._special or any(stop in text for stop in self._stops)
 
     def _decode(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=False) if tokens else ""
+        return self._tokenizer.decode(tokens, skip_special_tokens=True) if tokens else ""
 
 
 def cut(text: str, stops: Collection[str], *, include: bool) -> str:
