@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_neither_batch_nor_order_changes_an_answer(kind: str, tokenizer: Any) ->
     alone = [sample(model, tokenizer, [prompt], WARM, batch_tokens=1)[0] for prompt in PROMPTS[::-2]]
     together = together[::-2]
     assert said(together) == said(alone)
-    for found, expected in zip(sum(together, []), sum(alone, []), strict=True):
+    for found, expected in zip(chain(*together), chain(*alone), strict=True):
         np.testing.assert_allclose(found.entropy, expected.entropy, atol=1e-4)
 
 
@@ -136,7 +137,7 @@ def test_a_stop_text_ends_an_answer_wherever_tokens_begin(tokenizer: Any) -> Non
     ended = 0
     for stop, include in [("st", True), ("e", False), (" a", True), ("or", False)]:
         held = sample(model, tokenizer, PROMPTS, changed(stop=[stop], include_stop=include))
-        for before, after in zip(sum(free, []), sum(held, []), strict=True):
+        for before, after in zip(chain(*free), chain(*held), strict=True):
             at = before.text.find(stop)
             assert (after.ended == "stop") == (at >= 0)
             if at >= 0:
@@ -156,7 +157,7 @@ def test_a_stop_text_is_found_in_every_cut_into_tokens(tokenizer: Any) -> None:
     letters = [tokenizer.encode(c) for c in text]
     whole = tokenizer.encode(text)
     merged = tokenizer.encode("of 3 é</ans") + tokenizer.encode("wer>\n")
-    for tokens in (sum(letters, []), whole, merged):
+    for tokens in ([*chain(*letters)], whole, merged):
         seen = StopText(tokenizer, [stop, "never"])
         when = [seen.add(token) for token in tokens]
         first = next(i for i in range(len(tokens)) if stop in tokenizer.decode(tokens[: i + 1]))

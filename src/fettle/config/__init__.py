@@ -1,6 +1,7 @@
 """The configuration of a run: YAML in, checked at once, resolved YAML out."""
 
 from fettle.config.alerts import AlertsConfig
+from fettle.config.checkers import CheckerConfig, checker_config
 from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.config import Config
 from fettle.config.data import DataConfig
@@ -18,6 +19,7 @@ from fettle.config.training import TrainingConfig
 
 __all__ = [
     "AlertsConfig",
+    "CheckerConfig",
     "CheckpointsConfig",
     "Config",
     "DataConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "TrainingConfig",
     "check_files",
     "check_section",
+    "checker_config",
     "config_differences",
     "config_hash",
     "config_warnings",

@@ -32,7 +32,7 @@ def default_batch_tokens(model: Any) -> int:
 
 
 def default_generation_tokens(model: Any) -> int:
-    """Tokens of all answers generated side by side, prompts counted, from the size of their keys and values."""
+    """Tokens of all answers generated side by side, prompts counted: what their keys and values need."""
     device = device_of(model)
     room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_CACHE_BYTES
     return int(np.clip(room // _cached_bytes_per_token(model), *GENERATED_TOKENS))

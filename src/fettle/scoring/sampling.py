@@ -1,4 +1,4 @@
-"""Many answers to many prompts: batches over one key-value cache, each answer with random numbers of its own."""
+"""Answers to many prompts: batches with a key-value cache, each answer with random numbers of its own."""
 
 from __future__ import annotations
 
@@ -213,7 +213,8 @@ class _Steps:
         step = ids_BT.shape[1] - self._width - 1
         done_B = self.entropy[:, step].isnan()
         if self._texts:
-            for row, token in enumerate(ids_BT[:, -1].tolist()):
+            tokens: list[int] = ids_BT[:, -1].tolist()
+            for row, token in enumerate(tokens):
                 if self.stopped_after[row] is None and self._texts[row].add(token):
                     self.stopped_after[row] = step + 1
             stopped = [after is not None for after in self.stopped_after]
@@ -231,15 +232,18 @@ def _answer(
     stopped_after: int | None,
 ) -> Answer:
     """What one row says, up to whatever ended it first."""
-    ends: list[tuple[int, Ended]] = [(len(new), "length")]
-    if stopped_after is not None:
-        ends.append((stopped_after, "stop"))
-    if broken := np.flatnonzero(np.isnan(entropy_T[: len(new)])).tolist():
-        ends.append((broken[0], "not_finite"))
-    ends += [(i + 1, "eos") for i, token in enumerate(new) if token in stops][:1]
-    count, ended = min(ends, key=lambda end: end[0])
-    # The limit is the weakest reason: what ended at the last token ended by itself.
-    ended = next((why for at, why in reversed(ends) if at == count and why != "length"), ended)
+    broken: list[int] = np.flatnonzero(np.isnan(entropy_T[: len(new)])).tolist()
+    turn_ends = [i + 1 for i, token in enumerate(new) if token in stops]
+    # The limit comes last: what ended at the last token ended by itself.
+    found: dict[Ended, int | None] = {
+        "not_finite": next(iter(broken), None),
+        "eos": next(iter(turn_ends), None),
+        "stop": stopped_after,
+        "length": len(new),
+    }
+    reached: dict[Ended, int] = {why: at for why, at in found.items() if at is not None}
+    ended = min(reached, key=lambda why: reached[why])
+    count = reached[ended]
     tokens = new[:count]
     said = tokens[:-1] if ended == "eos" else tokens
     text = tokenizer.decode(said, skip_special_tokens=True)
