@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -213,8 +213,7 @@ class _Steps:
         step = ids_BT.shape[1] - self._width - 1
         done_B = self.entropy[:, step].isnan()
         if self._texts:
-            tokens: list[int] = ids_BT[:, -1].tolist()
-            for row, token in enumerate(tokens):
+            for row, token in enumerate(cast("list[int]", ids_BT[:, -1].tolist())):
                 if self.stopped_after[row] is None and self._texts[row].add(token):
                     self.stopped_after[row] = step + 1
             stopped = [after is not None for after in self.stopped_after]

@@ -60,8 +60,8 @@ def middle_cut(text: str, most: int) -> str:
     """Beginning and end of a text that is too long, and how much is left out between them."""
     if len(text) <= most:
         return text
-    head = (most + 1) // 2
-    return f"{text[:head]}\n[... {len(text) - most} characters left out ...]\n{text[len(text) - (most - head) :]}"
+    head, left_out = (most + 1) // 2, len(text) - most
+    return f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[head + left_out :]}"
 
 
 def score(reply: str, config: JudgeConfig) -> Check:

@@ -1,4 +1,4 @@
-"""Compares mathematical expressions in a process of its own, which can be ended: one JSON line in, one out."""
+"""Compares mathematical expressions in a process that can be ended: one JSON line in, one out."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from fettle.evaluate.checkers.landlock import landlock_version
 
 # As root every program is a user of its own, so that its processes are counted by themselves.
 USERS = itertools.cycle(range(61_000, 65_000))
-START_SECONDS = 5.0
+START_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _run(task: bytes, folder: str, timeout: float) -> str | None:
     ) as process:
         os.close(writing)
         try:
-            process.communicate(task, timeout + START_SECONDS if process.poll() is None else None)
+            process.communicate(task, timeout + START_SECONDS)
         except subprocess.TimeoutExpired:
             return None
         finally:

@@ -26,7 +26,7 @@ def main() -> None:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        reasons = {signal.SIGXCPU: "used up its CPU time", signal.SIGKILL: "was killed"}
+        reasons: dict[int, str] = {signal.SIGXCPU: "used up its CPU time", signal.SIGKILL: "was killed"}
         os.write(said, f"it {reasons.get(number, f'ended by signal {number}')}".encode())
     os._exit(0)
 
