@@ -51,7 +51,8 @@ def test_texts_and_numbers(
 @pytest.mark.parametrize(
     ("answer", "letter"),
     [
-        ("B", "B"), ("b)", "B"), ("(B)", "B"), ("**B**", "B"), ("B. Lyon", "B"), ("B) because A is wrong", "B"),
+        ("B", "B"), ("b)", "B"),
+        ("(B)", "B"), ("**B**", "B"), ("B. Lyon", "B"), ("B) because A is wrong", "B"),
         ("The answer is B", "B"), ("Answer: (C)", "C"), ("First I thought A, but the answer is **D**.", "D"),
         (r"so \boxed{C}", "C"), (r"\boxed{\text{C}}", "C"), ("A is close, (B) is closer", "B"),
         ("Lyon", "B"), ("the lyon!", "B"), ("A city I like", None), ("", None), ("E", None), ("none", None),
@@ -252,7 +253,9 @@ def test_settings_that_cannot_be_are_named(settings: Any, problem: str) -> None:
 
 
 def test_the_reference_is_the_last_answer_of_the_data() -> None:
-    messages = [{"role": r, "content": c} for r, c in [("user", "1+1?"), ("assistant", "2"), ("user", "And 2+2?")]]
+    messages = [
+        {"role": r, "content": c} for r, c in [("user", "1+1?"), ("assistant", "2"), ("user", "And 2+2?")]
+    ]
     found = reference(Example([*messages, {"role": "assistant", "content": "4"}]), {"tests": ""})
     assert (found.text, found.question, found.fields) == ("4", "And 2+2?", {"tests": ""})
     gone = verdict({"kind": "exact", "reference_field": "gold"}, "4", "4")

@@ -69,7 +69,13 @@ def test_humanevals_form_of_tests_runs() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["import sys; sys.exit(0)", "import os; os._exit(0)", "raise SystemExit", "exit()", "import os; os.write(3, b'x')"],
+    [
+        "import sys; sys.exit(0)",
+        "import os; os._exit(0)",
+        "raise SystemExit",
+        "exit()",
+        "import os; os.write(3, b'x')",
+    ],
 )
 def test_leaving_early_is_not_passing(answer: str) -> None:
     assert ran(answer, "assert False").correct is False
@@ -185,7 +191,9 @@ def test_it_cannot_end_processes_of_this_machine() -> None:
     assert "Error" in (found.reason or "")
 
 
-def test_a_folder_of_ten_thousand_files_and_none_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_ten_thousand_files_and_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import tempfile
 
     tmp_path.chmod(0o755)

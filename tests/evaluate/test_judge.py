@@ -91,7 +91,9 @@ def test_it_is_asked_as_the_api_wants_and_its_score_counts(
         ("", None, None),
     ],
 )
-def test_what_a_reply_means(server: JudgeServer, reply: str, correct: bool | None, score: float | None) -> None:
+def test_what_a_reply_means(
+    server: JudgeServer, reply: str, correct: bool | None, score: float | None
+) -> None:
     server.planned = [(200, {}, reply)]
     found = asked(server)
     assert (found.correct, found.score) == (correct, score)

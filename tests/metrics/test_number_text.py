@@ -54,7 +54,13 @@ def test_the_last_number(text: str, value: Fraction | int | None) -> None:
 
 @pytest.mark.parametrize(
     ("a", "b", "same"),
-    [("50%", "50", True), ("50 %", "0.5", True), ("0.5", "50%", True), ("50%", "50%", True), ("5%", "50%", False)],
+    [
+        ("50%", "50", True),
+        ("50 %", "0.5", True),
+        ("0.5", "50%", True),
+        ("50%", "50%", True),
+        ("5%", "50%", False),
+    ],
 )
 def test_percent_is_read_either_way(a: str, b: str, same: bool) -> None:
     first, second = last_number(a), last_number(b)

@@ -120,7 +120,7 @@ class JudgeConfig(AnswerChecker):
     prompt: str = DEFAULT_JUDGE_PROMPT
     """What the judge is asked; {question}, {reference} and {answer} are filled in."""
     score_pattern: Annotated[str, AfterValidator(regular_expression)] = (
-        r"(?i)score\W{0,4}(-?\d{1,6}(?:\.\d{1,6})?)"
+        r"(?i)score\W{0,4}?(-?\d{1,6}(?:\.\d{1,6})?)"
     )
     """The first group of its last match in the reply is the score."""
     max_score: float = Field(default=10.0, gt=0)

@@ -43,7 +43,7 @@ def run_tests(answer: str, tests: str, limits: CodeConfig) -> Outcome:
     Leaving early, with whatever exit status, is not passing.
     """
     secret = secrets.token_hex(16)
-    user = next(USERS) if _drops_root() else None
+    user = next(USERS) if os.geteuid() == 0 else None
     task = {
         "answer": answer,
         "tests": tests,
@@ -69,14 +69,11 @@ def run_tests(answer: str, tests: str, limits: CodeConfig) -> Outcome:
 @cache
 def missing_protections() -> list[str]:
     """What this machine cannot keep a program from, in words; empty where everything holds."""
-    root = os.geteuid() == 0
     missing: list[str] = []
     if not _namespaces() and landlock_version() < 4:
         missing.append("it can reach the network")
-    if not landlock_version() and not _drops_root():
+    if not landlock_version() and os.geteuid() != 0:
         missing.append("it can write wherever you can")
-    if root and not _drops_root():
-        missing.append("its processes are not counted")
     if not _namespaces():
         missing.append("processes that leave their group outlive it")
     return missing
@@ -140,20 +137,6 @@ def _namespaces() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return command if tried.returncode == 0 else []
-
-
-@cache
-def _drops_root() -> bool:
-    """Whether programs can run as another user: as root, with a Python that all may read."""
-    if os.geteuid() != 0:
-        return False
-    folders = {
-        Path(sys.prefix).resolve(),
-        Path(sys.base_prefix).resolve(),
-        Path(tempfile.gettempdir()).resolve(),
-    }
-    above = {parent for folder in folders for parent in (folder, *folder.parents)}
-    return all(folder.stat().st_mode & 0o001 for folder in above)
 
 
 def _own_tasks() -> int:
