@@ -15,7 +15,7 @@ import pytest
 
 from fettle.config import checker_config
 from fettle.errors import ConfigError
-from fettle.evaluate.checkers import Check, Reference, build_checker, judged
+from fettle.evaluate.checkers import Check, Reference, build_checker, judged, sandbox
 from fettle.evaluate.checkers.sandbox import missing_protections
 
 TESTS = "assert add(2, 3) == 5"
@@ -58,6 +58,13 @@ def test_tests_decide() -> None:
 def judged_without_tests() -> Check:
     checker = build_checker(checker_config({"kind": "code", "run_code": True}))
     return judged(checker, RIGHT, Reference("", "", {}))
+
+
+def test_a_sandbox_that_does_not_start_is_no_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_namespaces", lambda: ["/bin/false"])
+    found = ran(RIGHT)
+    assert found.correct is None
+    assert "the sandbox did not start" in (found.reason or "")
 
 
 def test_humanevals_form_of_tests_runs() -> None:
@@ -191,7 +198,7 @@ def test_it_cannot_end_processes_of_this_machine() -> None:
     assert "Error" in (found.reason or "")
 
 
-def test_a_folder_of_ten_thousand_files_and_none_is_left(
+def test_a_folder_of_two_thousand_files_and_none_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tempfile

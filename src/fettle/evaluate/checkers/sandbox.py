@@ -26,6 +26,7 @@ from fettle.evaluate.checkers.landlock import landlock_version
 # As root every program is a user of its own, so that its processes are counted by themselves.
 USERS = itertools.cycle(range(61_000, 65_000))
 START_SECONDS = 2.0
+BEGAN = "began "
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def run_tests(answer: str, tests: str, limits: CodeConfig) -> Outcome:
     task = {
         "answer": answer,
         "tests": tests,
+        "began": BEGAN,
         "secret": secret,
         "user": user,
         "landlock": landlock_version() > 0,
@@ -58,12 +60,13 @@ def run_tests(answer: str, tests: str, limits: CodeConfig) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="fettle-code-", ignore_cleanup_errors=True) as folder:
         if user is not None:
             os.chown(folder, user, user)
-        said = _run(json.dumps(task).encode(), folder, limits.timeout_seconds)
-    if said is None:
+        said, late = _run(json.dumps(task).encode(), folder, limits.timeout_seconds)
+    _, began, last = said.partition(BEGAN)
+    if not began:
+        return Outcome(None, f"the sandbox did not start: {said or 'nothing is known'}")
+    if late:
         return Outcome(False, f"it took longer than {limits.timeout_seconds:g} s")
-    if said.startswith("unconfined "):
-        return Outcome(None, f"the sandbox could not be set up: {said.removeprefix('unconfined ')}")
-    return Outcome(True) if said == secret else Outcome(False, said or "it ended before its tests did")
+    return Outcome(True) if last == secret else Outcome(False, last or "it ended before its tests did")
 
 
 @cache
@@ -79,8 +82,8 @@ def missing_protections() -> list[str]:
     return missing
 
 
-def _run(task: bytes, folder: str, timeout: float) -> str | None:
-    """What the runner said; None where time ran out. Nothing the program started is left."""
+def _run(task: bytes, folder: str, timeout: float) -> tuple[str, bool]:
+    """What the runner said, and whether time ran out. Nothing the program started is left."""
     reading, writing = os.pipe()
     runner = str(Path(__file__).with_name("sandbox_runner.py"))
     environment = {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
@@ -97,13 +100,14 @@ def _run(task: bytes, folder: str, timeout: float) -> str | None:
         os.close(writing)
         try:
             process.communicate(task, timeout + START_SECONDS)
+            late = False
         except subprocess.TimeoutExpired:
-            return None
+            late = True
         finally:
             # Every process of the group, and with the first one of the namespace all that left it.
             _end_group(process.pid)
             said = _read(reading)
-    return said
+    return said, late
 
 
 def _end_group(group: int) -> None:

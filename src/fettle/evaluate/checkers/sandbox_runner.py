@@ -41,8 +41,9 @@ def _program(task: dict[str, Any], said: int) -> None:
     try:
         _confine(task)
     except (OSError, ValueError) as error:
-        os.write(said, f"unconfined {error}".encode())
+        os.write(said, f"it could not be confined: {error}".encode())
         os._exit(1)
+    os.write(said, task["began"].encode())
     module = types.ModuleType("answer")
     sys.modules["answer"] = module
     secret = task.pop("secret")
