@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from loguru import logger
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fettle.config import SamplingConfig
 from fettle.data.sequence import Sequence
@@ -20,8 +19,8 @@ from fettle.scoring.budget import default_generation_tokens, is_out_of_memory
 from fettle.scoring.decoder import device_of, undisturbed, unwrapped
 from fettle.scoring.engine import score
 from fettle.scoring.generate import end_tokens, greedy
-from fettle.scoring.next_token import draw, entropies, uniform_stream
-from fettle.scoring.stop_text import StopText, cut
+from fettle.scoring.sampling_steps import AnswerRow, AnswerSteps
+from fettle.scoring.stop_text import cut
 
 # More rows are not faster, and each has a row of logits.
 MAX_ROWS = 256
@@ -51,17 +50,6 @@ class Answer:
     """Log-probability of each token in nats, [T], at temperature 1 and before top_p, whatever the
     answer was drawn with; None where not asked for. Its negative is the surprisal: unlike `entropy` a
     biased estimate of entropy as soon as temperature is not 1 or top_p below 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One answer to be generated."""
-
-    prompt: int
-    number: int
-    ids: List[int]
-    room: int
-    """Tokens that may follow."""
 
 
 def sample(
@@ -116,20 +104,20 @@ def sample_batches(
         yield answers
 
 
-def _rows(model: Any, prompts: list[List[int]], settings: SamplingConfig) -> list[_Row]:
+def _rows(model: Any, prompts: list[List[int]], settings: SamplingConfig) -> list[AnswerRow]:
     """Every answer to be generated, longest prompt first, those of one prompt side by side."""
     context: Any = getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)
-    rows: list[_Row] = []
+    rows: list[AnswerRow] = []
     for i, ids in enumerate(prompts):
         if not len(ids):
             raise DataError(f"prompt {i} has no tokens, so nothing can follow it")
         left = context - len(ids) if isinstance(context, int) else settings.max_new_tokens
         room = max(0, min(settings.max_new_tokens, left))
-        rows += [_Row(i, number, ids, room) for number in range(settings.n)]
+        rows += [AnswerRow(i, number, ids, room) for number in range(settings.n)]
     return sorted(rows, key=lambda row: (-len(row.ids), row.prompt))
 
 
-def _take(rows: list[_Row], budget: int) -> int:
+def _take(rows: list[AnswerRow], budget: int) -> int:
     """How many of the first rows run together; all have room for as many tokens.
 
     A row whose room is used up would go on beside the others, to positions the model does not know.
@@ -140,7 +128,7 @@ def _take(rows: list[_Row], budget: int) -> int:
     return min(most, alike)
 
 
-def _smaller(batch: list[_Row], error: RuntimeError) -> int:
+def _smaller(batch: list[AnswerRow], error: RuntimeError) -> int:
     """The budget of half of what did not fit."""
     width = len(batch[0].ids) + batch[0].room
     if len(batch) == 1:
@@ -157,7 +145,7 @@ def _smaller(batch: list[_Row], error: RuntimeError) -> int:
 
 
 def _run(
-    model: Any, tokenizer: Any, batch: list[_Row], settings: SamplingConfig, stops: set[int]
+    model: Any, tokenizer: Any, batch: list[AnswerRow], settings: SamplingConfig, stops: set[int]
 ) -> list[Answer]:
     room = batch[0].room
     if room == 0:
@@ -171,7 +159,7 @@ def _run(
         ids_BT[i, width - len(row.ids) :] = torch.as_tensor(list(row.ids))
         mask_BT[i, width - len(row.ids) :] = 1
     with undisturbed(model):
-        steps = _Steps(batch, width, settings, tokenizer, device_of(model))
+        steps = AnswerSteps(batch, width, settings, tokenizer, device_of(model))
         hooks: dict[str, Any] = {"logits_processor": [steps.choose], "stopping_criteria": [steps.finished]}
         output_BT = greedy(model, tokenizer, ids_BT, mask_BT, room, stops, **hooks)
         entropy_BT = steps.entropy.cpu().double().numpy()
@@ -180,52 +168,11 @@ def _run(
         return _scored(model, batch, answers) if settings.logprobs else answers
 
 
-class _Steps:
-    """What happens to a batch at every new token, from inside of Transformers' `generate`."""
-
-    def __init__(
-        self, batch: list[_Row], width: int, settings: SamplingConfig, tokenizer: Any, device: torch.device
-    ) -> None:
-        room = batch[0].room
-        self._width = width
-        self._settings = settings
-        self.entropy = torch.full((len(batch), room), torch.nan, device=device)
-        """[B, room]; NaN where logits were not finite."""
-        self.stopped_after: list[int | None] = [None] * len(batch)
-        """Tokens after which a stop text was complete."""
-        self._texts = [StopText(tokenizer, settings.stop) for _ in batch] if settings.stop else []
-        if settings.temperature > 0:
-            streams = [uniform_stream(settings.seed, row.ids, row.number, room) for row in batch]
-            uniform_BT = torch.from_numpy(np.stack(streams))
-            self._uniform = uniform_BT.to(device, torch.float32 if device.type == "mps" else torch.float64)
-
-    def choose(self, ids_BT: Tensor, logits_BV: Tensor) -> Tensor:
-        """The logits; where a token is drawn, such that it is their argmax."""
-        step = ids_BT.shape[1] - self._width
-        self.entropy[:, step] = entropies(logits_BV)
-        if self._settings.temperature == 0:
-            return logits_BV
-        token_B = draw(logits_BV, self._uniform[:, step], self._settings.temperature, self._settings.top_p)
-        return torch.full_like(logits_BV, -torch.inf).scatter_(1, token_B.unsqueeze(1), 0.0)
-
-    def finished(self, ids_BT: Tensor, scores: Any, **_: Any) -> Tensor:
-        """Rows that need no further token, [B]; the tokens of a step leave the device at once."""
-        step = ids_BT.shape[1] - self._width - 1
-        done_B = self.entropy[:, step].isnan()
-        if self._texts:
-            for row, token in enumerate(cast("list[int]", ids_BT[:, -1].tolist())):
-                if self.stopped_after[row] is None and self._texts[row].add(token):
-                    self.stopped_after[row] = step + 1
-            stopped = [after is not None for after in self.stopped_after]
-            done_B = done_B | torch.tensor(stopped, device=done_B.device)
-        return done_B
-
-
 def _answer(
     tokenizer: Any,
     settings: SamplingConfig,
     stops: set[int],
-    row: _Row,
+    row: AnswerRow,
     new: list[int],
     entropy_T: NDArray[np.float64],
     stopped_after: int | None,
@@ -251,7 +198,7 @@ def _answer(
     return Answer(row.prompt, row.number, text, tokens, ended, entropy_T[:count].copy())
 
 
-def _scored(model: Any, batch: list[_Row], answers: list[Answer]) -> list[Answer]:
+def _scored(model: Any, batch: list[AnswerRow], answers: list[Answer]) -> list[Answer]:
     """With log-probabilities of one teacher-forced pass over prompt and answer."""
     sequences = [
         Sequence([*row.ids, *answer.tokens], [0] * len(row.ids) + [1] * len(answer.tokens))
