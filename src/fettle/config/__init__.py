@@ -1,6 +1,7 @@
 """The configuration of a run: YAML in, checked at once, resolved YAML out."""
 
 from fettle.config.alerts import AlertsConfig
+from fettle.config.checkers import CheckerConfig, checker_config
 from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.config import Config
 from fettle.config.data import DataConfig
@@ -13,10 +14,12 @@ from fettle.config.lora import LoraConfig
 from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
+from fettle.config.sampling import SamplingConfig
 from fettle.config.training import TrainingConfig
 
 __all__ = [
     "AlertsConfig",
+    "CheckerConfig",
     "CheckpointsConfig",
     "Config",
     "DataConfig",
@@ -25,9 +28,11 @@ __all__ = [
     "NotifyConfig",
     "PatternsConfig",
     "PredictionsConfig",
+    "SamplingConfig",
     "TrainingConfig",
     "check_files",
     "check_section",
+    "checker_config",
     "config_differences",
     "config_hash",
     "config_warnings",

@@ -10,6 +10,17 @@ from fettle.metrics.cross_entropy import perplexity, token_cross_entropy
 from fettle.metrics.intervals import Estimate, wilson_interval
 from fettle.metrics.layers import ModuleNorms, group_movements, layer_activity_summary, layer_rows
 from fettle.metrics.module_names import layer_and_group
+from fettle.metrics.normalise import Normaliser, normaliser
+from fettle.metrics.number_text import Number, last_number
+from fettle.metrics.pass_at_k import (
+    entropy_statistics,
+    length_statistics,
+    mean_pass_at_k,
+    mean_share,
+    pass_at_k,
+    pass_rate,
+    surprisal_statistics,
+)
 from fettle.metrics.patterns import PatternCell, PatternMatrix, count_patterns, pattern_matrix
 from fettle.metrics.streaming import StreamingCrossEntropy, ema
 from fettle.metrics.summary import summarise_samples
@@ -19,6 +30,8 @@ from fettle.metrics.throughput import Rates, Throughput
 __all__ = [
     "Estimate",
     "ModuleNorms",
+    "Normaliser",
+    "Number",
     "PatternCell",
     "PatternMatrix",
     "Rates",
@@ -29,16 +42,25 @@ __all__ = [
     "character_error_rate",
     "count_patterns",
     "ema",
+    "entropy_statistics",
     "expected_calibration_error",
     "expected_calibration_error_from_bins",
     "group_movements",
+    "last_number",
     "layer_activity_summary",
     "layer_and_group",
     "layer_rows",
     "length_ratio",
+    "length_statistics",
+    "mean_pass_at_k",
+    "mean_share",
+    "normaliser",
+    "pass_at_k",
+    "pass_rate",
     "pattern_matrix",
     "perplexity",
     "summarise_samples",
+    "surprisal_statistics",
     "text_match",
     "token_cross_entropy",
     "wilson_interval",

@@ -14,6 +14,9 @@ from fettle.scoring.decoder import device_of, unwrapped
 CPU_SCRATCH_BYTES = 8 << 20
 CPU_TOKENS = (1024, 4096)
 GPU_TOKENS = (2048, 65_536)
+# Keys and values of all answers that are generated side by side.
+CPU_CACHE_BYTES = 512 << 20
+GENERATED_TOKENS = (2048, 1 << 19)
 
 
 def default_batch_tokens(model: Any) -> int:
@@ -26,6 +29,28 @@ def default_batch_tokens(model: Any) -> int:
     if device.type == "cpu":
         return int(np.clip(CPU_SCRATCH_BYTES // per_token, *CPU_TOKENS))
     return GPU_TOKENS[0]
+
+
+def default_generation_tokens(model: Any) -> int:
+    """Tokens of all answers generated side by side, prompts counted: what their keys and values need."""
+    device = device_of(model)
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_CACHE_BYTES
+    return int(np.clip(room // _cached_bytes_per_token(model), *GENERATED_TOKENS))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a pass failed for want of memory, on whichever device."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _cached_bytes_per_token(model: Any) -> int:
+    """Keys and values of one token in every layer."""
+    base = unwrapped(model)
+    config: Any = base.config.get_text_config()
+    heads = int(config.num_attention_heads)
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or int(config.hidden_size) // heads
+    return max(1, 2 * int(config.num_hidden_layers) * int(shared) * int(width) * base.dtype.itemsize)
 
 
 def _bytes_per_token(model: Any) -> int:

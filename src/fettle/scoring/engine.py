@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from fettle.data.sequence import Sequence
 from fettle.errors import DataError, ModelError
 from fettle.scoring.attention import KeyValue
-from fettle.scoring.budget import default_batch_tokens
+from fettle.scoring.budget import default_batch_tokens, is_out_of_memory
 from fettle.scoring.decoder import device_of, undisturbed, unwrapped
 from fettle.scoring.forward import (
     hidden_states,
@@ -151,7 +151,7 @@ class _Passes:
                 try:
                     self._run_batch(pieces[at:stop], pieces[stop].reused if stop < len(pieces) else 0)
                 except RuntimeError as error:
-                    if not _is_out_of_memory(error):
+                    if not is_out_of_memory(error):
                         raise
                     self._shrink(pieces[at:stop], error)
                     continue
@@ -212,10 +212,6 @@ class _Passes:
         nothing = TokenStatistics(*(torch.zeros(0, dtype=torch.double) for _ in TokenStatistics._fields))
         columns = joined(self.done) if self.done else nothing._replace(predicted=nothing.predicted.long())
         return np.array(self.order, dtype=np.int64), [column.numpy() for column in columns]
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fettle.scoring.budget import is_out_of_memory
 from fettle.scoring.decoder import device_of, undisturbed, unwrapped
 
 
@@ -70,11 +71,18 @@ def end_tokens(model: Any, tokenizer: Any, last_tokens: Iterable[int]) -> set[in
 
 
 def greedy(
-    model: Any, tokenizer: Any, ids_BT: Tensor, mask_BT: Tensor, max_new_tokens: int, stops: set[int]
+    model: Any,
+    tokenizer: Any,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    max_new_tokens: int,
+    stops: set[int],
+    **hooks: Any,
 ) -> NDArray[np.int64]:
     """Contexts, padded on the left, and their continuations, [B, T + new].
 
-    The model's own penalties and sampling settings have no say.
+    The model's own penalties and sampling settings have no say; `hooks` are further arguments of
+    Transformers' `generate`, which may change the logits that the argmax is taken of.
     """
     from transformers import GenerationConfig
 
@@ -90,14 +98,14 @@ def greedy(
     inputs = {"input_ids": ids_BT.to(device), "attention_mask": mask_BT.to(device)}
     with _without_settings(unwrapped(model), GenerationConfig()):
         try:
-            output_BT: Tensor = model.generate(**inputs, generation_config=config)
+            output_BT: Tensor = model.generate(**inputs, **hooks, generation_config=config)
         except RuntimeError as error:
             half = _half_among_float32(model)
-            if half is None or isinstance(error, torch.OutOfMemoryError):
+            if half is None or is_out_of_memory(error):
                 raise
             # Such a model trains under autocast; the trainer's own does not reach into generate().
             with torch.autocast(device.type, dtype=half):
-                output_BT = model.generate(**inputs, generation_config=config)
+                output_BT = model.generate(**inputs, **hooks, generation_config=config)
     return output_BT.cpu().numpy()
 
 

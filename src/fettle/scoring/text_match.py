@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from fettle.data.sequence import Sequence
+from fettle.metrics.normalise import Normaliser, normaliser
 from fettle.scoring.decoder import undisturbed
 from fettle.scoring.engine import score
 from fettle.scoring.generate import end_tokens, greedy
-from fettle.scoring.normalise import Normaliser, normaliser
 from fettle.scoring.scores import Scores
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, localcontext
 
 from fettle.errors import ConfigError
+from fettle.metrics.number_text import MAX_CHARACTERS, last_number
 
 Normaliser = Callable[[str], str | None]
 """From a text to what is compared; None where nothing could be extracted."""
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = frozenset({"a", "an", "the"})
 
 
 def strip(text: str) -> str:
@@ -24,16 +27,29 @@ def case(text: str) -> str:
     return text.strip().casefold()
 
 
+def squad(text: str) -> str:
+    """Lower case, without punctuation and the articles a, an and the, words one space apart.
+
+    As in the evaluation of SQuAD 1.1 (Rajpurkar et al. 2016); punctuation is ASCII's.
+    """
+    bare = text.lower().translate(_NO_PUNCTUATION)
+    return " ".join(word for word in bare.split() if word not in _ARTICLES)
+
+
 def number(text: str) -> str | None:
-    """The last number in the text, in one spelling: `1,250.00` is `1250`."""
-    found = _NUMBER.findall(text)
-    if not found:
+    """The last number in the text, in one spelling: `1,250.00` is `1250`, `2/6` is `1/3`."""
+    found = last_number(text)
+    if found is None:
         return None
-    try:
-        value = Decimal(found[-1].replace(",", ""))
-    except InvalidOperation:
-        return None
-    return format(value.normalize() + 0, "f")
+    top, bottom = found.value.as_integer_ratio()
+    rest = bottom
+    for factor in (2, 5):
+        while rest % factor == 0:
+            rest //= factor
+    if rest > 1:
+        return f"{top}/{bottom}"
+    with localcontext(prec=4 * MAX_CHARACTERS):
+        return format((Decimal(top) / Decimal(bottom)).normalize() + 0, "f")
 
 
 def regex(pattern: str) -> Normaliser:
@@ -54,11 +70,11 @@ def regex(pattern: str) -> Normaliser:
 
 
 def normaliser(name: str) -> Normaliser:
-    """By name: `strip`, `case`, `number`, or `regex:PATTERN`."""
+    """By name: `strip`, `case`, `squad`, `number`, or `regex:PATTERN`."""
     kind, _, pattern = name.partition(":")
-    simple: dict[str, Normaliser] = {"strip": strip, "case": case, "number": number}
+    simple: dict[str, Normaliser] = {"strip": strip, "case": case, "squad": squad, "number": number}
     if kind == "regex" and pattern:
         return regex(pattern)
     if name in simple:
         return simple[name]
-    raise ConfigError(f"normaliser {name!r} is unknown. Use strip, case, number or regex:PATTERN")
+    raise ConfigError(f"normaliser {name!r} is unknown. Use strip, case, squad, number or regex:PATTERN")
