@@ -15,6 +15,8 @@ from fettle.runs import RunReader
 
 LATEST = 1000
 """Records that tell the usual time of a step."""
+# Rows of these types alone change no verdict, and they come all the time.
+FREQUENT = frozenset({"train", "system", "layers"})
 
 
 class Run(RunReader):
@@ -46,6 +48,34 @@ class Run(RunReader):
             return found
         stalled = stalled_run(self._latest(), time() if now is None else now, self._thresholds())
         return found if stalled is None else [*found, stalled.fields()]
+
+    def evidence_stamp(self) -> tuple[Any, ...]:
+        """Equal as long as a verdict rests on the same evidence."""
+        counts = tuple(sorted((type, n) for type, n in self.counts().items() if type not in FREQUENT))
+        # What an alert counts may grow by the second; that it is there, and how serious, is evidence.
+        alerts = tuple((a.get("category"), a.get("level"), a.get("first_step")) for a in self.alerts())
+        told = (self.segment, counts, self.state(), alerts, *self.problems)
+        return (*told, self.checkpoint_stamp(), self.train_reaches_last_eval())
+
+    def train_reaches_last_eval(self) -> bool:
+        """Whether train loss was logged after the last eval: later rows tell nothing about any eval."""
+        steps, evals = self.columns("train").get("step"), self.columns("fixed_eval").get("step")
+        if steps is None or evals is None or not steps.size or not evals.size:
+            return False
+        return bool(steps[-1] > evals[-1])
+
+    def refusal(self) -> str | None:
+        """Why nobody can be asked to stop, pause or save a checkpoint; None where its trainer can."""
+        if self.folder is None:
+            return (
+                f"the run was written by another tool ({self.kind}): no trainer of fettle reads control.json"
+            )
+        state = self.state()
+        return (
+            None
+            if state == "running"
+            else f"the run is {state}: no trainer of fettle runs that could be asked"
+        )
 
     def _latest(self) -> list[dict[str, Any]]:
         """The last records that show a living trainer, in order of time."""

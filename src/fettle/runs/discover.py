@@ -92,6 +92,12 @@ class RunFinder:
         return not entry.is_symlink() or is_inside(Path(entry.path), self.root)
 
 
+def newest_run(root: Path) -> Path | None:
+    """The run at or below a folder whose files changed last; None where there is none."""
+    found = RunFinder(root).find()
+    return max(found, key=lambda path: (max((s[1] for s in run_stamp(path)), default=0), path), default=None)
+
+
 def is_inside(path: Path, root: Path) -> bool:
     """Whether a path leads to something at or below `root`, which is free of links."""
     real = Path(os.path.realpath(path))

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from fettle.errors import RunError
 from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
 from fettle.runs.numbers import integer, number
 from fettle.runs.records import State, known_state
+
+if TYPE_CHECKING:
+    from fettle.runs.reader import RunReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,20 @@ def summarise_run(path: Path) -> RunSummary:
             status = read_json(RunFolder(folder).status_path)
             if status is not None:
                 return _from_status(path.name, RunFolder(folder), status)
+    from fettle.runs.reader import RunReader
+
     try:
-        return _from_log(path)
+        return _from_log(path.name, RunReader(path))
     except RunError as error:
         return RunSummary(path.name, "unknown", "unknown", problem=str(error))
+
+
+def summarise_reader(reader: RunReader) -> RunSummary:
+    """The same of a run that is held open: its log is not read again."""
+    status = read_json(reader.folder.status_path) if reader.folder else None
+    if reader.folder is not None and status is not None:
+        return _from_status(reader.name, reader.folder, status)
+    return _from_log(reader.name, reader)
 
 
 def is_running(path: Path) -> bool:
@@ -78,7 +91,7 @@ def _from_status(name: str, folder: RunFolder, status: dict[str, Any]) -> RunSum
         epoch=number(status.get("epoch")),
         started_at=_seconds(metadata.get("created_at")),
         updated_at=number(status.get("updated_at")),
-        model=_text(_mapping(metadata.get("model")).get("name")),
+        model=_model(metadata.get("model")),
         loss=number(status.get("loss")),
         streaming_ce=number(status.get("streaming_ce")),
         cross_entropy=number(evaluated.get("cross_entropy")),
@@ -98,10 +111,7 @@ def _state(status: dict[str, Any], folder: RunFolder) -> State:
     return "crashed" if state in ("running", "paused") else state
 
 
-def _from_log(path: Path) -> RunSummary:
-    from fettle.runs.reader import RunReader
-
-    reader = RunReader(path)
+def _from_log(name: str, reader: RunReader) -> RunSummary:
     train, evals = reader.records("train", last=1), reader.evals(per_sample=False)
     row: dict[str, Any] = train[-1] if train else {}
     best = min(
@@ -109,7 +119,7 @@ def _from_log(path: Path) -> RunSummary:
     )[1]
     starts = reader.records("start")
     return RunSummary(
-        name=path.name,
+        name=name,
         kind=reader.kind,
         state=reader.state(),
         step=integer(row.get("step")),
@@ -129,8 +139,10 @@ def _mapping(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _model(told: Any) -> str | None:
+    """Its name: a callback tells that alone, `fettle train` more of it."""
+    name = told if isinstance(told, str) else _mapping(told).get("name")
+    return name if isinstance(name, str) else None
 
 
 def _count(value: Any) -> int | None:

@@ -39,11 +39,9 @@ def control(server: Server, named: NamedRun, asked: Control) -> Json:
     if not server.settings.control:
         raise HTTPException(403, "control is off; start the server with --control")
     with named.reading() as run:
-        state, folder = run.state(), run.folder
-        if (
-            folder is None
-            or state not in ("running", "paused")
-            or not is_inside(folder.path, server.listing.root)
-        ):
-            raise HTTPException(409, f"the run is {state}: no trainer of fettle runs that could be asked")
+        folder, refusal = run.folder, run.refusal()
+        if folder is None or refusal is not None:
+            raise HTTPException(409, refusal)
+        if not is_inside(folder.path, server.listing.root):
+            raise HTTPException(409, "the run lies outside the served folder")
         return Json(ask_trainer(folder.control_path, asked.action).to_json(), 202)

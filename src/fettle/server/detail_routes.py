@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from fettle.runs.columns import LARGEST_EXACT
-from fettle.runs.numbers import integer, number
+from fettle.runs.numbers import integer
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun
@@ -28,13 +27,13 @@ def layers(named: NamedRun) -> Json:
 @router.get("/alerts", response_model=Alerts)
 def alerts(named: NamedRun) -> Json:
     """Every alert, the open ones first."""
-    from fettle.decide.alerts import alert_episodes
+    from fettle.decide.alerts import alert_episodes, told_alert
 
     with named.reading() as run:
         told = alert_episodes(run.records("alert"))
         # Nothing logs that a run hangs: who reads it finds out.
         found = [alert for alert in run.alerts() if alert.get("category") == "stalled_run"]
-        return Json({"alerts": [_alert(alert) for alert in (*found, *told)]})
+        return Json({"alerts": [told_alert(alert) for alert in (*found, *told)]})
 
 
 @router.get("/predictions", response_model=Predictions)
@@ -99,18 +98,3 @@ def _rows(activity: LayerActivity) -> list[dict[str, Any]]:
         }
         for group, part in parts
     ]
-
-
-def _alert(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """Also of an earlier log, which said `severity` and `recommendation`."""
-    evidence: Any = alert.get("evidence") or alert.get("details")
-    return {
-        "category": alert.get("category"),
-        "severity": alert.get("level") or alert.get("severity"),
-        "message": alert.get("message"),
-        "recommendation": alert.get("action") or alert.get("recommendation"),
-        "evidence": evidence if isinstance(evidence, dict) else {},
-        "threshold": number(alert.get("threshold")),
-        **{key: integer(alert.get(key)) for key in ("first_step", "last_step", "resolved_step")},
-        "resolved": bool(alert.get("resolved")),
-    }

@@ -11,18 +11,15 @@ if TYPE_CHECKING:
     from fettle.api import Run
     from fettle.server.open_run import OpenRun
 
-# Rows of these types alone change no verdict, and they come all the time.
-FREQUENT = frozenset({"train", "system", "layers"})
-
 
 def judged(open_run: OpenRun, run: Run) -> dict[str, Any]:
     """The verdict as plain values."""
-    return open_run.derived("verdict", _evidence_stamp(run), lambda: run.verdict().to_json())
+    return open_run.derived("verdict", run.evidence_stamp(), lambda: run.verdict().to_json())
 
 
 def checkpoint_rows(open_run: OpenRun, run: Run) -> tuple[list[dict[str, Any]], int | None]:
     """Every checkpoint with its score, the newest first, and the step of the verdict's choice."""
-    key = (run.checkpoint_stamp(), _train_reaches_last_eval(run))
+    key = (run.checkpoint_stamp(), run.train_reaches_last_eval())
     return open_run.derived("checkpoints", key, lambda: _rows(run))
 
 
@@ -47,23 +44,6 @@ def _rows(run: Run) -> tuple[list[dict[str, Any]], int | None]:
         for row in ranked
     ]
     return sorted(rows, key=_newest_first), best
-
-
-def _evidence_stamp(run: Run) -> tuple[Any, ...]:
-    """Equal as long as a verdict rests on the same evidence."""
-    counts = tuple(sorted((type, n) for type, n in run.counts().items() if type not in FREQUENT))
-    # What an alert counts may grow by the second; that it is there, and how serious, is evidence.
-    alerts = tuple((a.get("category"), a.get("level"), a.get("first_step")) for a in run.alerts())
-    told = (run.segment, counts, run.state(), alerts, *run.problems)
-    return (*told, run.checkpoint_stamp(), _train_reaches_last_eval(run))
-
-
-def _train_reaches_last_eval(run: Run) -> bool:
-    """Whether train loss was logged after the last eval: later rows tell nothing about any eval."""
-    steps, evals = run.columns("train").get("step"), run.columns("fixed_eval").get("step")
-    return (
-        steps is not None and evals is not None and bool(steps.size and evals.size and steps[-1] > evals[-1])
-    )
 
 
 def _newest_first(row: Mapping[str, Any]) -> int:

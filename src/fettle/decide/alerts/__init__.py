@@ -1,6 +1,14 @@
 """Smart alerts: a pure function of the event log."""
 
-from fettle.decide.alerts.alert import LEVELS, Alert, AlertChange, Level, active_alerts, alert_episodes
+from fettle.decide.alerts.alert import (
+    LEVELS,
+    Alert,
+    AlertChange,
+    Level,
+    active_alerts,
+    alert_episodes,
+    told_alert,
+)
 from fettle.decide.alerts.catalogue import CATALOGUE, Kind
 from fettle.decide.alerts.cures import restart_lower
 from fettle.decide.alerts.engine import AlertEngine, replay, replayed, stalled_run
@@ -23,4 +31,5 @@ __all__ = [
     "replayed",
     "restart_lower",
     "stalled_run",
+    "told_alert",
 ]

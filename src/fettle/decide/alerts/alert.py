@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fettle.runs.numbers import integer, number
+
 Level = Literal["info", "warning", "critical"]
 LEVELS: tuple[Level, ...] = ("info", "warning", "critical")
 """From the least to the most serious."""
@@ -74,3 +76,18 @@ def alert_episodes(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
         known.update(record)
     episodes.reverse()
     return sorted(episodes, key=lambda alert: bool(alert.get("resolved")))
+
+
+def told_alert(alert: Mapping[str, Any]) -> dict[str, Any]:
+    """An alert as the page and the terminal tell it, also of a log that said `severity`, `recommendation`."""
+    evidence: Any = alert.get("evidence") or alert.get("details")
+    return {
+        "category": alert.get("category"),
+        "severity": alert.get("level") or alert.get("severity"),
+        "message": alert.get("message"),
+        "recommendation": alert.get("action") or alert.get("recommendation"),
+        "evidence": evidence if isinstance(evidence, dict) else {},
+        "threshold": number(alert.get("threshold")),
+        **{key: integer(alert.get(key)) for key in ("first_step", "last_step", "resolved_step")},
+        "resolved": bool(alert.get("resolved")),
+    }
