@@ -73,7 +73,7 @@ class Run(RunReader):
         state = self.state()
         return (
             None
-            if state == "running"
+            if state in ("running", "paused")
             else f"the run is {state}: no trainer of fettle runs that could be asked"
         )
 

@@ -21,7 +21,11 @@ ROOMS = [
     "evaluate",
     "report",
     "api",
+<<<<<<< HEAD
     "jobs",
+=======
+    "watch",
+>>>>>>> 901f5b9 (fettle watch follows a run in the terminal)
     "server",
     "demo",
     "cli",
@@ -73,7 +77,8 @@ def loaded_by(arguments: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["verdict", "--help"], ["serve", "--help"]]
+    "arguments",
+    [["--help"], ["train", "--help"], ["verdict", "--help"], ["watch", "--help"], ["serve", "--help"]],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     heavy = {
@@ -86,6 +91,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "matplotlib",
         "scipy",
         "pydantic",
+        "textual",
     }
     assert not loaded_by(arguments) & heavy
 

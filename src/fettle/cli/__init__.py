@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "Better, worse, the same, or undecided: results on the same samples, by paired tests.",
     "cache": "See or prune what evaluations keep.",
     "checkpoints": "Rank the checkpoints of a run, with what their scores are made of.",
+    "watch": "Follow one run live in the terminal; P pauses, C saves a checkpoint, S stops.",
     "serve": "Open a folder of runs in the browser: curves, evals, checkpoints and the verdict, live.",
     "plot": "Draw the training curves as a PNG.",
     "demo": "Build a small model, fine-tune it past its best step, and judge the run.",

@@ -1,0 +1,114 @@
+"""What fills the whole screen when it is asked for: the log, the evaluations, help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+
+from fettle.runs.records import FixedEval
+from fettle.watch.facts import Facts
+from fettle.watch.panels.evaluation import calibration, cross_entropy, exact_match
+from fettle.watch.panels.log import log_line
+from fettle.watch.text import (
+    BOLD,
+    CALM,
+    FAINT,
+    GOOD,
+    MISSING,
+    clean,
+    fit,
+    line,
+    padded,
+    percent,
+    whole,
+    wrapped,
+)
+
+KEYS = (
+    ("P", "pause the run, or go on with it"),
+    ("C", "save a checkpoint now"),
+    ("S", "stop the run after this step; asks first"),
+    ("L", "the whole log"),
+    ("E", "every evaluation, and the last one by pattern and length"),
+    ("?", "this page"),
+    ("Esc", "back"),
+    ("Q", "leave; the run goes on"),
+)
+CELL = 13
+
+
+def log_page(facts: Facts, width: int) -> list[Text]:
+    """The last lines of the log, oldest first."""
+    if not facts.log:
+        return [
+            line(("There is no log in this folder." if facts.log is None else "The log is empty.", FAINT))
+        ]
+    return [fit(log_line(told, dated=True), width) for told in facts.log]
+
+
+def evaluations_page(facts: Facts, width: int) -> list[Text]:
+    """Every fixed eval with its 95 % intervals, the trends, and the table of patterns and lengths."""
+    if not facts.evals:
+        return [line((f"No fixed eval yet: {MISSING}.", FAINT))]
+    chosen = ((facts.verdict or {}).get("evidence") or {}).get("choice") or {}
+    head = f"{'step':>9}  {'exact match':<16}{'cross-entropy':<17}{'ECE':<14}{'samples':>8}"
+    lines = [line((head, FAINT))]
+    lines += [_eval(e, e.step == chosen.get("step")) for e in reversed(facts.evals)]
+    return [fit(text, width) for text in [*lines, Text(), *_trends(facts, width), *_table(facts)]]
+
+
+def help_page(facts: Facts, width: int) -> list[Text]:
+    """The keys, and what the numbers are."""
+    lines = [line((f"{key:<5}", BOLD), text) for key, text in KEYS]
+    if facts.refusal is not None:
+        lines += [Text(), line(("P, C and S do nothing: ", BOLD), clean(facts.refusal))]
+    told = (
+        "Everything shown is in the run folder. Losses are cross-entropy in nats per token; ± is half of a 95 % "
+        "interval. An arrow beside a loss compares the last logged steps with those before; the words beside EM "
+        "and CE are paired tests over the same samples. What was not measured says so."
+    )
+    return [
+        fit(text, width) for text in [*lines, Text(), *(line((part, FAINT)) for part in wrapped(told, width))]
+    ]
+
+
+def _eval(e: FixedEval, chosen: bool) -> Text:
+    samples = "–" if e.samples is None else whole(e.samples)
+    return line(
+        (f"{whole(e.step):>9}  ", BOLD), f"{exact_match(e):<16}{cross_entropy(e):<17}{calibration(e):<14}",
+        (f"{samples:>8}", FAINT), ("  ◀ use this one", GOOD + BOLD) if chosen else "",
+    )  # fmt: skip
+
+
+def _trends(facts: Facts, width: int) -> list[Text]:
+    if facts.verdict is None:
+        return [line((clean(facts.verdict_problem or "judging …"), FAINT))]
+    lines: list[Text] = []
+    for key, name in (("exact_match", "EM"), ("cross_entropy", "CE")):
+        for at, part in enumerate(wrapped(clean(facts.verdict["evidence"]["trend"][key]["text"]), width - 4)):
+            lines.append(line((f"{name:<4}" if not at else "    ", BOLD), part))
+    return [*lines, Text()]
+
+
+def _table(facts: Facts) -> list[Text]:
+    matrix: dict[str, Any] | None = ((facts.verdict or {}).get("evidence") or {}).get("pattern_matrix")
+    if not matrix:
+        return [line((f"EM by pattern and length: {MISSING}", FAINT))]
+    cells = {(cell["pattern"], cell["length"]): cell for cell in matrix["cells"]}
+    lengths: list[str] = matrix["lengths"]
+    lines = [line(("tokens of the answer → ", FAINT), ("in brackets: fewer than 20 samples", FAINT))]
+    lines.append(line((f"{'':<14}" + "".join(f"{name:<{CELL}}" for name in ("all", *lengths)), FAINT)))
+    for total in matrix["patterns"]:
+        row = line((padded(clean(total["pattern"]), 14), BOLD), (_cell(total), CALM))
+        for length in lengths:
+            row.append(_cell(cells.get((total["pattern"], length))))
+        lines.append(row)
+    return lines
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None or cell["exact_match"] is None:
+        return f"{'–':<{CELL}}"
+    text = f"{percent(cell['exact_match'], 0)} n={cell['seen']}"
+    return f"{text if cell['enough'] else f'({text})':<{CELL}}"
