@@ -30,6 +30,8 @@ from fettle.watch.text import BOLD, FAINT, NOTICE, clean, fit, line
 from fettle.watch.watcher import Watcher
 
 INTERVAL_SECONDS = 0.5
+ALERT_LINES = (2, 6)
+"""At most, on a screen of few lines and of many."""
 
 
 class Read(Message):
@@ -99,8 +101,14 @@ class WatchApp(App[None]):
     TITLE = "fettle watch"
     ENABLE_COMMAND_PALETTE = False
     CSS_PATH = "watch.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (32, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-narrow"),
+        (110, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (32, "-tall"),
+    ]
     BINDINGS: ClassVar[list[Any]] = [
         Binding("p", "pause"),
         Binding("c", "checkpoint"),
@@ -161,8 +169,6 @@ class WatchApp(App[None]):
             self._tell(
                 f"The run went back to step {read.facts.losses.train.step}: later rows no longer count."
             )
-        if before is not None and before.alerts != read.facts.alerts:
-            self.refresh(layout=True)
         self._show(read.facts)
 
     def on_failed(self, failed: Failed) -> None:
@@ -175,9 +181,10 @@ class WatchApp(App[None]):
 
     def _show(self, facts: Facts) -> None:
         root = self.screen_stack[0]
-        alerts, verdict = root.query_one("#alerts"), root.query_one("#verdict")
-        alerts.set_class(bool(facts.alerts), "-open")
-        verdict.set_class(bool(facts.verdict), "-judged")
+        # As high as what there is to say, as far as there is room.
+        alerts = root.query_one("#alerts", PanelView)
+        most = ALERT_LINES[root.has_class("-tall")]
+        alerts.styles.height = 1 + len(ALERTS.draw(facts, alerts.content_size.width or self.size.width, most))
         for view in root.query(PanelView):
             view.show(facts)
         root.query_one(KeyLine).show(facts)

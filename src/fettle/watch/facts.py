@@ -96,6 +96,11 @@ class Facts:
     asked: str | None = None
     """What the trainer was asked for and has not done yet."""
 
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the verdict rests on; {} while there is none."""
+        return {} if self.verdict is None else cast("dict[str, Any]", self.verdict["evidence"])
+
     def to_json(self) -> dict[str, Any]:
         """All of it but the curves, which are the log itself, as plain values."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "curves"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fettle.decide.alerts import LEVELS, told_alert
+from fettle.decide.alerts import LEVELS, active_alerts, told_alert
 from fettle.decide.direction import average_direction, eval_direction, noisy_direction
 from fettle.errors import RunError
 from fettle.metrics.buckets import Buckets, min_max_buckets
@@ -80,7 +80,11 @@ def layers(run: Run) -> dict[str, Any] | None:
 
 def alerts(run: Run) -> tuple[dict[str, Any], ...]:
     """The open ones, the most serious first."""
-    found = [told_alert(alert) for alert in run.alerts()]
+    try:
+        open_ones = run.alerts()
+    except RunError:  # Its configuration is damaged: those that were logged stand.
+        open_ones = active_alerts(run.records("alert"))
+    found = [told_alert(alert) for alert in open_ones]
     return tuple(sorted(found, key=_rank, reverse=True))
 
 

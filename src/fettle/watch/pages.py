@@ -10,17 +10,15 @@ from fettle.runs.records import FixedEval
 from fettle.watch.facts import Facts
 from fettle.watch.panels.evaluation import calibration, cross_entropy, exact_match
 from fettle.watch.panels.log import log_line
+from fettle.watch.panels.patterns import length_table
 from fettle.watch.text import (
     BOLD,
-    CALM,
     FAINT,
     GOOD,
     MISSING,
     clean,
     fit,
     line,
-    padded,
-    percent,
     whole,
     wrapped,
 )
@@ -35,7 +33,6 @@ KEYS = (
     ("Esc", "back"),
     ("Q", "leave; the run goes on"),
 )
-CELL = 13
 
 
 def log_page(facts: Facts, width: int) -> list[Text]:
@@ -51,11 +48,11 @@ def evaluations_page(facts: Facts, width: int) -> list[Text]:
     """Every fixed eval with its 95 % intervals, the trends, and the table of patterns and lengths."""
     if not facts.evals:
         return [line((f"No fixed eval yet: {MISSING}.", FAINT))]
-    chosen = ((facts.verdict or {}).get("evidence") or {}).get("choice") or {}
+    chosen: dict[str, Any] = facts.evidence.get("choice") or {}
     head = f"{'step':>9}  {'exact match':<16}{'cross-entropy':<17}{'ECE':<14}{'samples':>8}"
     lines = [line((head, FAINT))]
     lines += [_eval(e, e.step == chosen.get("step")) for e in reversed(facts.evals)]
-    return [fit(text, width) for text in [*lines, Text(), *_trends(facts, width), *_table(facts)]]
+    return [fit(text, width) for text in [*lines, Text(), *_trends(facts, width), *_table(facts, width)]]
 
 
 def help_page(facts: Facts, width: int) -> list[Text]:
@@ -64,9 +61,9 @@ def help_page(facts: Facts, width: int) -> list[Text]:
     if facts.refusal is not None:
         lines += [Text(), line(("P, C and S do nothing: ", BOLD), clean(facts.refusal))]
     told = (
-        "Everything shown is in the run folder. Losses are cross-entropy in nats per token; ± is half of a 95 % "
-        "interval. An arrow beside a loss compares the last logged steps with those before; the words beside EM "
-        "and CE are paired tests over the same samples. What was not measured says so."
+        "Everything shown is in the run folder. Losses are cross-entropy in nats per token; ± is half of a "
+        "95 % interval. An arrow beside a loss compares the last logged steps with those before; the words "
+        "beside EM and CE are paired tests over the same samples. What was not measured says so."
     )
     return [
         fit(text, width) for text in [*lines, Text(), *(line((part, FAINT)) for part in wrapped(told, width))]
@@ -91,24 +88,6 @@ def _trends(facts: Facts, width: int) -> list[Text]:
     return [*lines, Text()]
 
 
-def _table(facts: Facts) -> list[Text]:
-    matrix: dict[str, Any] | None = ((facts.verdict or {}).get("evidence") or {}).get("pattern_matrix")
-    if not matrix:
-        return [line((f"EM by pattern and length: {MISSING}", FAINT))]
-    cells = {(cell["pattern"], cell["length"]): cell for cell in matrix["cells"]}
-    lengths: list[str] = matrix["lengths"]
-    lines = [line(("tokens of the answer → ", FAINT), ("in brackets: fewer than 20 samples", FAINT))]
-    lines.append(line((f"{'':<14}" + "".join(f"{name:<{CELL}}" for name in ("all", *lengths)), FAINT)))
-    for total in matrix["patterns"]:
-        row = line((padded(clean(total["pattern"]), 14), BOLD), (_cell(total), CALM))
-        for length in lengths:
-            row.append(_cell(cells.get((total["pattern"], length))))
-        lines.append(row)
-    return lines
-
-
-def _cell(cell: dict[str, Any] | None) -> str:
-    if cell is None or cell["exact_match"] is None:
-        return f"{'–':<{CELL}}"
-    text = f"{percent(cell['exact_match'], 0)} n={cell['seen']}"
-    return f"{text if cell['enough'] else f'({text})':<{CELL}}"
+def _table(facts: Facts, width: int) -> list[Text]:
+    lines = length_table(facts, width)
+    return lines or [line((f"EM by pattern and length: {MISSING}", FAINT))]

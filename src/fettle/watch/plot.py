@@ -14,6 +14,8 @@ from fettle.watch.text import BOLD, CALM, FAINT, NOTICE, fit, line, nats, whole
 Floats = NDArray[np.float64]
 # Bits of the dots of one braille character, [4 rows, 2 columns].
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+ROOMY = 7
+"""Lines from which on the last one says what the signs mean."""
 AXIS = 8
 """Cells left of the plot, for its numbers."""
 _X, _LAST, _LOW, _HIGH, _MEAN, _ODD = (
@@ -34,7 +36,8 @@ class Picture:
 
 def draw(picture: Picture, width: int, height: int) -> list[Text]:
     """`height` lines: the plot, its axis and what its signs mean."""
-    rows, columns = height - 2, width - AXIS
+    explained = height >= ROOMY
+    rows, columns = height - 1 - explained, width - AXIS
     frame = _frame(picture)
     if frame is None or rows < 2 or columns < 8:
         return []
@@ -52,6 +55,8 @@ def draw(picture: Picture, width: int, height: int) -> list[Text]:
         at = column(bucket[_X])
         if bucket[_LOW] == bucket[_LOW]:
             band[row(bucket[_HIGH]) : row(bucket[_LOW]) + 1, at] = True
+        if bucket[_HIGH] > high:
+            signs[0, at // 2] = "↑"
         if bucket[_ODD]:
             signs[0, at // 2] = "×"
     _line(
@@ -61,15 +66,23 @@ def draw(picture: Picture, width: int, height: int) -> list[Text]:
         signs[row(y) // 4, column(x) // 2] = "●"
     lines = [_row(at, band, smooth, signs, _label(at, rows, low, high)) for at in range(rows)]
     marked = None if picture.mark is None or not left <= picture.mark <= right else column(picture.mark) // 2
-    return [*lines, _axis(left, right, columns, marked), fit(_legend(picture, signs), width)]
+    legend = [fit(_legend(picture, signs), width)] if explained else []
+    return [*lines, _axis(left, right, columns, marked), *legend]
 
 
 def _frame(picture: Picture) -> tuple[float, float, float, float] | None:
-    """First and last step, lowest and highest value; None without any number."""
+    """First and last step, lowest and highest value that are drawn; None without any number.
+
+    One spike must not press a whole run flat: what lies above all but 1 % of the buckets, the moving
+    average and the points is marked on the upper edge.
+    """
     tables = [b.values for b in (picture.band, picture.line) if b.values.size]
     xs = [v for t in tables for v in (float(t[0, _X]), float(t[-1, _LAST]))] + [x for x, _ in picture.points]
-    ys = [v for t in tables for v in (*t[:, _LOW].tolist(), *t[:, _HIGH].tolist())]
-    ys = [v for v in (*ys, *(y for _, y in picture.points)) if np.isfinite(v)]
+    band, smooth = picture.band.values, picture.line.values
+    highest = band[np.isfinite(band[:, _HIGH]), _HIGH]
+    usual = [float(np.quantile(highest, 0.99, method="lower"))] if highest.size else []
+    drawn = [*band[:, _LOW].tolist(), *usual, *smooth[:, _MEAN].tolist(), *(y for _, y in picture.points)]
+    ys = [v for v in drawn if np.isfinite(v)]
     if not ys:
         return None
     left, right, low, high = min(xs), max(xs), min(ys), max(ys)
@@ -128,6 +141,7 @@ def _legend(picture: Picture, signs: dict[tuple[int, int], str]) -> Text:
     parts.append(("⠒⠒", CALM, "streaming", bool(picture.line.values.size)))
     parts.append(("●", NOTICE, "validation", bool(picture.points)))
     parts.append(("×", BOLD, "not finite", "×" in signs.values()))
+    parts.append(("↑", BOLD, "beyond", "↑" in signs.values()))
     parts.append(("▲", BOLD, "best", picture.mark is not None))
     for sign, style, name, there in parts:
         if there:

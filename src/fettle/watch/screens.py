@@ -50,6 +50,8 @@ class PageScreen(Screen[None]):
     def show(self, facts: Facts) -> None:
         """Draw these facts; a page that was scrolled up stays where it is."""
         self._facts = facts
+        if not self.is_mounted:
+            return
         page = self.query_one("#page", VerticalScroll)
         width = page.scrollable_content_region.width
         if width <= 0:

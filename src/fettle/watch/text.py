@@ -19,7 +19,8 @@ MISSING = "not measured"
 # The sixteen colours of every terminal, as the terminal shows them; none of them says what no word says.
 PLAIN, BOLD, FAINT = Style(), Style(bold=True), Style(dim=True)
 GOOD, BAD, NOTICE, CALM = (Style(color=name) for name in ("green", "red", "yellow", "cyan"))
-BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS = "▁▂▃▄▅▆▇"
+"""Without the full one, so that two lines of them never touch."""
 SECONDS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -115,11 +116,11 @@ def margin(low: float | None, high: float | None, scale: float = 1.0, digits: in
     return "" if low is None or high is None else f" ± {scale * (high - low) / 2:.{digits}f}"
 
 
-def bar(share: float, width: int) -> str:
-    """`██████░░░░`; anything above nothing shows."""
+def bar(share: float, width: int, style: Style) -> Text:
+    """`━━━━━━────`; anything above nothing shows."""
     full = round(min(1.0, max(0.0, share)) * width)
     full = max(full, 1 if share > 0 and width else 0)
-    return "█" * full + "░" * (width - full)
+    return line(("━" * full, style + BOLD), ("─" * (width - full), FAINT))
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:

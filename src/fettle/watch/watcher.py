@@ -128,7 +128,11 @@ class Watcher:
     def _judge(self, run: Run) -> bool:
         """Whether the run was judged again, for its evidence changed."""
         before = self._known.get("verdict")
-        self._derived("verdict", run.evidence_stamp(), lambda: gather.verdict(run))
+        try:
+            stamp: Hashable = run.evidence_stamp()
+        except RunError as error:  # Its configuration is damaged: told where the verdict would be.
+            stamp = str(error)
+        self._derived("verdict", stamp, lambda: gather.verdict(run))
         return self._known["verdict"] is not before
 
     def _with_verdict(self, facts: Facts) -> Facts:

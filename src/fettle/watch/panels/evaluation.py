@@ -24,6 +24,7 @@ from fettle.watch.text import (
     percent,
     sparkline,
     whole,
+    wrapped,
 )
 
 STANDINGS = {"improving": GOOD, "plateau": CALM, "regressing": BAD}
@@ -31,6 +32,7 @@ ARROWS = {
     "exact_match": {"improving": "↑", "plateau": "→", "regressing": "↓"},
     "cross_entropy": {"improving": "↓", "plateau": "→", "regressing": "↑"},
 }
+ROOMY = 44
 NAME = 5
 VALUE = 15
 
@@ -53,7 +55,7 @@ def _draw(facts: Facts, width: int, height: int) -> list[Text]:
         ("ECE", calibration(last), [e.expected_calibration_error for e in facts.evals], Text()),
     ]
     lines = [_row(name, value, values, word, width) for name, value, values, word in rows]
-    return [fit(text, width) for text in [*lines, *_best(facts)][:height]]
+    return [fit(text, width) for text in [*lines, *_best(facts, width)][:height]]
 
 
 def exact_match(e: FixedEval) -> str:
@@ -90,16 +92,16 @@ def _row(name: str, value: str, values: list[float | None], told: Text, width: i
     return text + line((curve, CALM), " " if curve else "") + told
 
 
-def _best(facts: Facts) -> list[Text]:
-    evidence: dict[str, Any] = (facts.verdict or {}).get("evidence") or {}
-    choice = evidence.get("choice")
+def _best(facts: Facts, width: int) -> list[Text]:
+    choice: dict[str, Any] | None = facts.evidence.get("choice")
     if not choice:
         return [line(("best ", FAINT), f"checkpoint {MISSING}")]
     judged = next((e for e in facts.evals if e.step == choice["step"]), None)
-    numbers = "" if judged is None else f"  EM {percent(judged.exact_match)}  CE {nats(judged.cross_entropy)}"
+    numbers = "" if judged is None else f"  EM {percent(judged.exact_match)}"
+    numbers += "" if judged is None or width < ROOMY else f"  CE {nats(judged.cross_entropy)}"
     return [
         line(("best ", FAINT), (f"checkpoint-{choice['step']}", GOOD + BOLD), numbers),
-        line(("     ", FAINT), (str(choice["explanation"]), FAINT)),
+        *(line("     ", (part, FAINT)) for part in wrapped(str(choice["explanation"]), width - NAME)),
     ]
 
 

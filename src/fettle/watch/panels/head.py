@@ -17,6 +17,7 @@ from fettle.watch.text import (
     NOTICE,
     PLAIN,
     apart,
+    bar,
     clean,
     duration,
     fit,
@@ -79,18 +80,16 @@ def _progress(facts: Facts, width: int) -> Text:
     elif reason := facts.status.get("reason"):
         parts.append(clean(reason))
     if run.started_at is not None and run.updated_at is not None and run.updated_at > run.started_at:
-        parts.append(f"{duration(run.updated_at - run.started_at)} so far")
+        spent = duration(run.updated_at - run.started_at)
+        parts.append(f"{spent} so far" if run.state in LIVE else f"after {spent}")
     text = joined(parts)
     if facts.reading:
         text += " · reading the log …"
     share = run.step / run.total_steps if run.step is not None and run.total_steps else None
     if share is None:
         return fit(line(text), width)
-    share = min(1.0, max(0.0, share))
     room = min(max(10, width - len(text) - 9), max(10, width // 2))
-    done = round(share * room)
-    colour = GOOD if run.state in LIVE else PLAIN
-    filled = line(("━" * done, colour + BOLD), ("─" * (room - done), FAINT))
+    filled = bar(share, room, GOOD if run.state in LIVE else PLAIN)
     return fit(filled + line((f" {percent(share, 0):>5}", BOLD), f"  {text}"), width)
 
 

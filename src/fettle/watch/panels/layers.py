@@ -42,10 +42,9 @@ def _bars(top: list[dict[str, Any]], width: int) -> list[Text]:
     most = max(_size(row) for row in top) or 1.0
     room = max(4, min(24, width - 22))
     return [
-        line(
-            f"layer {row['layer']:<4}", (bar(_size(row) / most, room), CALM), (f" {_told(row)}", BOLD),
-            (" ΔW/W" if row["relative"] is not None else " ΔW", FAINT),
-        )
+        line(f"layer {row['layer']:<4}")
+        + bar(_size(row) / most, room, CALM)
+        + line((f" {_told(row)}", BOLD), (" ΔW/W" if row["relative"] is not None else " ΔW", FAINT))
         for row in top
     ]  # fmt: skip
 

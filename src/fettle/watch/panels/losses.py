@@ -13,7 +13,7 @@ from fettle.watch.text import BAD, BOLD, FAINT, GOOD, MISSING, PLAIN, change, fi
 
 ARROWS = {"falling": ("↓", GOOD), "rising": ("↑", BAD), "level": ("→", PLAIN)}
 NAME = 13
-LEAST_PLOT = 5
+LEAST_PLOT = 4
 ROOMY = 60
 """Cells from which on there is room for what a number rests on."""
 
@@ -58,7 +58,7 @@ def _span(direction: Direction, unit: str) -> str:
 def _optimiser(facts: Facts) -> Text:
     rate, norm = number(facts.train.get("learning_rate")), number(facts.train.get("grad_norm"))
     return line(
-        (padded("learning rate", NAME + 1), FAINT), MISSING if rate is None else f"{rate:.2e}",
+        (padded("learning rate", NAME + 1), FAINT), MISSING if rate is None else f"{rate:.3g}",
         ("   gradient norm ", FAINT), MISSING if norm is None else f"{norm:.3g}",
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from fettle.decide.patterns import SMALLEST_PATTERN
 from fettle.watch.facts import Facts
 from fettle.watch.panels import Panel
 from fettle.watch.text import (
@@ -14,6 +15,7 @@ from fettle.watch.text import (
     FAINT,
     MISSING,
     NOTICE,
+    PLAIN,
     bar,
     clean,
     fit,
@@ -24,19 +26,17 @@ from fettle.watch.text import (
 )
 
 LONGEST_NAME = 14
-
-
-def _evidence(facts: Facts) -> dict[str, Any]:
-    return (facts.verdict or {}).get("evidence") or {}
+CELL = 13
+ROOMY = 50
 
 
 def _title(facts: Facts) -> str:
-    judged = _evidence(facts).get("judged_eval")
+    judged = facts.evidence.get("judged_eval")
     return f"EM by pattern, step {whole(judged['step'])}" if judged else "EM by pattern"
 
 
 def _draw(facts: Facts, width: int, height: int) -> list[Text]:
-    evidence = _evidence(facts)
+    evidence = facts.evidence
     rows: list[dict[str, Any]] = evidence.get("patterns") or []
     if not rows:
         return [fit(line((MISSING, FAINT)), width)]
@@ -46,7 +46,44 @@ def _draw(facts: Facts, width: int, height: int) -> list[Text]:
     lines = [_row(row, name, row["pattern"] == evidence.get("weakest_pattern"), width) for row in shown]
     if len(shown) < len(rows):
         lines.append(line((f"and {len(rows) - len(shown)} more: press E", FAINT)))
+    table = length_table(facts, width) if len(shown) == len(rows) else []
+    if width >= ROOMY and height > len(lines) + len(table) > len(lines):
+        lines += [Text(), *table]
     return [fit(text, width) for text in lines[:height]]
+
+
+def length_table(facts: Facts, width: int) -> list[Text]:
+    """EM by pattern and length of the answer; nothing where no samples are on disk.
+
+    Columns that do not fit, the longest answers, are left out and said to be.
+    """
+    matrix: dict[str, Any] | None = facts.evidence.get("pattern_matrix")
+    if not matrix:
+        return []
+    cells = {(cell["pattern"], cell["length"]): cell for cell in matrix["cells"]}
+    fits = max(1, (width - LONGEST_NAME) // CELL)
+    lengths: list[str] = matrix["lengths"][:fits]
+    left = len(matrix["lengths"]) - len(lengths)
+    more = f"; {left} longer ones do not fit" if left else ""
+    head = f"{'tokens':<{LONGEST_NAME}}" + "".join(f"{name:>{CELL}}" for name in lengths)
+    lines = [line((head, FAINT))]
+    for total in matrix["patterns"]:
+        row = line(padded(clean(total["pattern"]), LONGEST_NAME))
+        for length in lengths:
+            row.append_text(_cell(cells.get((total["pattern"], length))))
+        lines.append(row)
+    return [
+        *lines,
+        line((f"samples after the share; in brackets: fewer than {SMALLEST_PATTERN}{more}", FAINT)),
+    ]
+
+
+def _cell(cell: dict[str, Any] | None) -> Text:
+    if cell is None or cell["exact_match"] is None:
+        return line((f"{'–':>{CELL}}", FAINT))
+    text = f"{percent(cell['exact_match'], 0)} {cell['seen']}"
+    enough = cell["enough"]
+    return line((f"{text if enough else f'({text})':>{CELL}}", PLAIN if enough else FAINT))
 
 
 def _row(row: dict[str, Any], name: int, weakest: bool, width: int) -> Text:
@@ -56,10 +93,8 @@ def _row(row: dict[str, Any], name: int, weakest: bool, width: int) -> Text:
     counted = f" n={row['n']}" if row["enough"] else f" (n={row['n']})"
     room = max(4, min(24, width - name - 8 - 9 - len(" weakest")))
     style = NOTICE if weakest else CALM
-    return line(
-        padded(clean(row["pattern"]), name), (bar(share, room), style), (f"{percent(share, 0):>6}", BOLD),
-        (f"{counted:<8}", FAINT), (note, NOTICE + BOLD),
-    )  # fmt: skip
+    told = line((f"{percent(share, 0):>6}", BOLD), (f"{counted:<8}", FAINT), (note, NOTICE + BOLD))
+    return line(padded(clean(row["pattern"]), name)) + bar(share, room, style) + told
 
 
 PATTERNS = Panel("patterns", _title, _draw)
