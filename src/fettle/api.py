@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from time import time
 from typing import Any, cast
@@ -12,6 +13,7 @@ from fettle.config import AlertsConfig, check_section
 from fettle.decide import Evidence, Verdict, verdict
 from fettle.decide.alerts import StalledRun, active_alerts, stalled_run
 from fettle.runs import RunReader
+from fettle.runs.discover import file_stamp
 
 LATEST = 1000
 """Records that tell the usual time of a step."""
@@ -21,6 +23,9 @@ FREQUENT = frozenset({"train", "system", "layers"})
 
 class Run(RunReader):
     """Any run on disk: fettle's, or that of another tool (see docs/other-tools.md)."""
+
+    _known_thresholds: tuple[Any, AlertsConfig] | None = None
+    """With the stamp of the file that they are of."""
 
     def evidence(self) -> Evidence:
         """Everything the verdict looks at."""
@@ -46,7 +51,10 @@ class Run(RunReader):
         found = active_alerts(self.records("alert"))
         if self.state() != "running":
             return found
-        stalled = stalled_run(self._latest(), time() if now is None else now, self._thresholds())
+        now, thresholds = time() if now is None else now, self._thresholds()
+        if now - self._last_sign() <= thresholds.stalled_run_seconds:
+            return found  # No silence this short is a stall: asked twice a second, it must cost nothing.
+        stalled = stalled_run(self._latest(), now, thresholds)
         return found if stalled is None else [*found, stalled.fields()]
 
     def evidence_stamp(self) -> tuple[Any, ...]:
@@ -71,11 +79,14 @@ class Run(RunReader):
                 f"the run was written by another tool ({self.kind}): no trainer of fettle reads control.json"
             )
         state = self.state()
-        return (
-            None
-            if state in ("running", "paused")
-            else f"the run is {state}: no trainer of fettle runs that could be asked"
-        )
+        if state in ("running", "paused"):
+            return None
+        return f"the run is {state}: no trainer of fettle runs that could be asked"
+
+    def _last_sign(self) -> float:
+        """Time of the last record that shows a living trainer; -inf where none tells."""
+        rows = [r for type in StalledRun.reads for r in self.records(type, last=1)]
+        return max((r["timestamp"] for r in rows if isinstance(r.get("timestamp"), float)), default=-inf)
 
     def _latest(self) -> list[dict[str, Any]]:
         """The last records that show a living trainer, in order of time."""
@@ -85,10 +96,14 @@ class Run(RunReader):
 
     def _thresholds(self) -> AlertsConfig:
         """Those of its config.yaml, in which a callback has its settings below `fettle`."""
-        config = self.config() or {}
-        values: Any = config.get("fettle", config)
-        section = cast("dict[str, Any]", values).get("alerts") if isinstance(values, dict) else None
-        return check_section(AlertsConfig, section, f"{self.path}/config.yaml [alerts]")
+        stamp = file_stamp(self.config_path) if self.config_path else None
+        if self._known_thresholds is None or self._known_thresholds[0] != stamp:
+            config = self.config() or {}
+            values: Any = config.get("fettle", config)
+            section = cast("dict[str, Any]", values).get("alerts") if isinstance(values, dict) else None
+            checked = check_section(AlertsConfig, section, f"{self.path}/config.yaml [alerts]")
+            self._known_thresholds = (stamp, checked)
+        return self._known_thresholds[1]
 
     def verdict(self) -> Verdict:
         """Stop or go on, which checkpoint, and why."""

@@ -132,18 +132,19 @@ def _is_plain(path: Path, root: Path) -> bool:
 def run_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, times and sizes of the files that say how a run stands: equal as long as nothing changed."""
     if (path / METADATA).is_file():
-        return tuple(_stamp(path / name) for name in (STATUS, METADATA))
+        return tuple(file_stamp(path / name) for name in (STATUS, METADATA))
     inner = path / CALLBACK_FOLDER
     if RunFolder.is_run(inner):
-        return tuple(_stamp(inner / name) for name in (STATUS, METADATA))
+        return tuple(file_stamp(inner / name) for name in (STATUS, METADATA))
     try:
         names = sorted(n for n in os.listdir(path) if n in LOGS or "tfevents" in n or NAME.match(n))  # noqa: PTH208
     except OSError:
         names = []
-    return tuple(_stamp(path / name) for name in names)
+    return tuple(file_stamp(path / name) for name in names)
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
+def file_stamp(path: Path) -> tuple[str, int, int]:
+    """Name, time and size of a file: equal as long as it did not change."""
     try:
         status = path.stat()
     except OSError:

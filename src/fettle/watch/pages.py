@@ -74,7 +74,7 @@ def _eval(e: FixedEval, chosen: bool) -> Text:
     samples = "–" if e.samples is None else whole(e.samples)
     return line(
         (f"{whole(e.step):>9}  ", BOLD), f"{exact_match(e):<16}{cross_entropy(e):<17}{calibration(e):<14}",
-        (f"{samples:>8}", FAINT), ("  ◀ use this one", GOOD + BOLD) if chosen else "",
+        (f"{samples:>8}", FAINT), ("  ◀ best", GOOD + BOLD) if chosen else "",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fettle.errors import RunError
+from fettle.runs.discover import file_stamp
 from fettle.runs.log_lines import LogLine, LogLines
 from fettle.runs.records import FixedEval
 from fettle.runs.summary import summarise_reader, summarise_run
@@ -148,9 +149,14 @@ class Watcher:
             return None
         if self._log is None or self._log.path != run.log_path:
             self._log = LogLines(run.log_path)
-        self._log.refresh()
+        log = self._log
+        return self._derived("log", file_stamp(run.log_path), lambda: self._tail(log))
+
+    @staticmethod
+    def _tail(log: LogLines) -> tuple[LogLine, ...]:
+        log.refresh()
         # A line may still grow while it is shown: copies are not changed by the next reading.
-        return tuple(replace(line) for line in self._log.select(LOG_LINES, -LOG_LINES)[2])
+        return tuple(replace(line) for line in log.select(LOG_LINES, -LOG_LINES)[2])
 
     def _derived(self, name: str, key: Hashable, compute: Any) -> Any:
         """What `compute` gave when the key was last this one."""

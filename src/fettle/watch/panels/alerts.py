@@ -36,25 +36,25 @@ def _draw(facts: Facts, width: int, height: int) -> list[Text]:
         if len(lines) + 1 >= height and left > 1:
             lines.append(line((f"and {left} more", FAINT)))
             break
-        lines += _told(alert, width)[:room]
+        lines += _told(alert, width, room)
     return [fit(text, width) for text in lines[:height]]
 
 
-def _told(alert: Mapping[str, Any], width: int) -> list[Text]:
+def _told(alert: Mapping[str, Any], width: int, height: int) -> list[Text]:
     severity = clean(alert.get("severity") or "alert")
     sign, style = SEVERITIES.get(severity, ("!", PLAIN))
     step = alert.get("first_step")
     since = "" if step is None else f" since step {whole(step)}"
     head = f"{sign} {severity}{since}  "
     message, action = clean(alert.get("message") or ""), clean(alert.get("recommendation") or "")
-    if len(head) + len(message) + len(action) + 3 <= width:
+    if height < 2 or len(head) + len(message) + len(action) + 3 <= width:
         return [line((head, style + BOLD), message, (f"  → {action}" if action else "", FAINT))]
     first = line((head, style + BOLD), message)
     return [
         first,
         *(
             line("  ", (f"→ {part}" if not at else f"  {part}", FAINT))
-            for at, part in enumerate(wrapped(action, width - 4, 2))
+            for at, part in enumerate(wrapped(action, width - 4, min(2, height - 1)))
             if part
         ),
     ]

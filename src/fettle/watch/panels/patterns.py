@@ -91,9 +91,9 @@ def _row(row: dict[str, Any], name: int, weakest: bool, width: int) -> Text:
     if share is None:
         return line(padded(clean(row["pattern"]), name), (MISSING, FAINT))
     counted = f" n={row['n']}" if row["enough"] else f" (n={row['n']})"
-    room = max(4, min(24, width - name - 8 - 9 - len(" weakest")))
+    room = max(4, min(24, width - name - 13 - len(" weakest")))
     style = NOTICE if weakest else CALM
-    told = line((f"{percent(share, 0):>6}", BOLD), (f"{counted:<8}", FAINT), (note, NOTICE + BOLD))
+    told = line((f"{percent(share, 0):>6}", BOLD), (f"{counted:<7}", FAINT), (note, NOTICE + BOLD))
     return line(padded(clean(row["pattern"]), name)) + bar(share, room, style) + told
 
 
