@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.style import Style
 from rich.text import Text
 
 from fettle.metrics.buckets import FIELDS, Buckets
@@ -106,17 +109,24 @@ def _row(
     label: str,
 ) -> Text:
     text = line((label.rjust(AXIS - 2), FAINT), ("┤" if label else "│", FAINT), " ")
-    cells = [np.asarray(d[4 * at : 4 * at + 4].reshape(4, -1, 2)) for d in (band, smooth)]
-    bits = [(cell * DOTS[:, None, :]).sum((0, 2)).tolist() for cell in cells]
-    for column, (faint, bright) in enumerate(zip(*bits, strict=True)):
-        sign = signs.get((at, column))
-        if sign is not None:
-            text.append(sign, NOTICE if sign == "●" else BOLD)
-        elif bright:
-            text.append(chr(0x2800 + bright), CALM)
-        else:
-            text.append(chr(0x2800 + faint) if faint else " ", FAINT)
+    parts = [d[4 * at : 4 * at + 4].reshape(4, -1, 2) for d in (band, smooth)]
+    bits = [(part * DOTS[:, None, :]).sum((0, 2)).tolist() for part in parts]
+    drawn = [
+        _cell(faint, bright, signs.get((at, column)))
+        for column, (faint, bright) in enumerate(zip(*bits, strict=True))
+    ]
+    # Cells of one style together: a thousand styles of one character each take a terminal long to draw.
+    for style, cells in groupby(drawn, key=itemgetter(1)):
+        text.append("".join(character for character, _ in cells), style)
     return text
+
+
+def _cell(faint: int, bright: int, sign: str | None) -> tuple[str, Style]:
+    if sign is not None:
+        return sign, NOTICE if sign == "●" else BOLD
+    if bright:
+        return chr(0x2800 + bright), CALM
+    return chr(0x2800 + faint) if faint else " ", FAINT
 
 
 def _label(at: int, rows: int, low: float, high: float) -> str:
