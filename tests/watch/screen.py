@@ -14,6 +14,8 @@ from fettle.watch.watcher import Watcher
 
 Pilot = Any
 Script = Callable[[WatchApp, Pilot], Awaitable[None]]
+PATIENCE = 2_000
+"""Looks at the screen before what should come is given up."""
 CELL = 12.2
 """Width of a character in the picture."""
 TEXT = re.compile(
@@ -40,9 +42,13 @@ def judged(app: WatchApp) -> bool:
 
 
 async def until(pilot: Pilot, condition: Callable[[], bool]) -> None:
-    """Wait for something that will come; the test's own time limit ends a wait in vain."""
-    while not condition():
+    """Wait for something that will come."""
+    for _ in range(PATIENCE):
+        if condition():
+            break
         await pilot.pause(0.01)
+    else:
+        raise AssertionError("it never came:\n" + "\n".join(lines(pilot.app)))
     await pilot.pause()
     await pilot.pause()
 

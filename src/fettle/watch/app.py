@@ -164,6 +164,8 @@ class WatchApp(App[None]):
             self.post_message(Failed(error))
 
     def on_read(self, read: Read) -> None:
+        if not self.screen_stack:
+            return  # The view is being left.
         before, self.facts = self.facts, read.facts
         if before is not None and before.segment and before.segment != read.facts.segment:
             self._tell(
