@@ -14,7 +14,7 @@ from fettle.watch.watcher import Watcher
 
 Pilot = Any
 Script = Callable[[WatchApp, Pilot], Awaitable[None]]
-PATIENCE = 2_000
+PATIENCE = 500
 """Looks at the screen before what should come is given up."""
 CELL = 12.2
 """Width of a character in the picture."""
@@ -27,7 +27,7 @@ def drive(path: Path, script: Script, size: tuple[int, int] = (80, 24)) -> Watch
     """Open the run, wait until it was judged, run the script, leave."""
 
     async def main() -> WatchApp:
-        app = WatchApp(Watcher(path), interval=0.02)
+        app = WatchApp(Watcher(path), interval=0.1)
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: app.facts is not None and not app.facts.reading and judged(app))
             await script(app, pilot)
@@ -46,10 +46,9 @@ async def until(pilot: Pilot, condition: Callable[[], bool]) -> None:
     for _ in range(PATIENCE):
         if condition():
             break
-        await pilot.pause(0.01)
+        await asyncio.sleep(0.01)
     else:
         raise AssertionError("it never came:\n" + "\n".join(lines(pilot.app)))
-    await pilot.pause()
     await pilot.pause()
 
 

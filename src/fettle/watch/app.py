@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from time import monotonic
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -30,6 +30,7 @@ from fettle.watch.text import BOLD, FAINT, NOTICE, clean, fit, line
 from fettle.watch.watcher import Watcher
 
 INTERVAL_SECONDS = 0.5
+MESSAGE_SECONDS = 6.0
 ALERT_LINES = (2, 6)
 """At most, on a screen of few lines and of many."""
 
@@ -80,10 +81,19 @@ class PanelView(Static):
 
 
 class KeyLine(Static):
-    """The keys; those that can do nothing now are faint."""
+    """The keys, those that can do nothing now faint; for some seconds what became of one."""
+
+    _told_until = 0.0
+
+    def tell(self, text: str) -> None:
+        """Say something in place of the keys."""
+        self._told_until = monotonic() + MESSAGE_SECONDS
+        self.update(fit(line((text, NOTICE + BOLD)), self.size.width), layout=False)
 
     def show(self, facts: Facts) -> None:
         """Name the keys for this moment."""
+        if monotonic() < self._told_until:
+            return
         able = facts.refusal is None
         style = BOLD if able else FAINT
         parts: list[Any] = []
@@ -164,7 +174,7 @@ class WatchApp(App[None]):
             self.post_message(Failed(error))
 
     def on_read(self, read: Read) -> None:
-        if not self.screen_stack:
+        if not self.screen_stack or not self.screen_stack[0].query(KeyLine):
             return  # The view is being left.
         before, self.facts = self.facts, read.facts
         if before is not None and before.segment and before.segment != read.facts.segment:
@@ -241,6 +251,6 @@ class WatchApp(App[None]):
 
     def _tell(self, text: str) -> None:
         """A line that stays for some seconds."""
-        with suppress(ValueError):
-            self.notify(clean(text), markup=False, timeout=6)
-        self.screen_stack[0].query_one("#keys", KeyLine).update(line((clean(text), NOTICE)), layout=False)
+        self.screen_stack[0].query_one(KeyLine).tell(clean(text))
+        if isinstance(self.screen, PageScreen):
+            self.notify(clean(text), markup=False, timeout=MESSAGE_SECONDS)
