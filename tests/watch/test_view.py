@@ -51,7 +51,7 @@ def test_everything_has_its_place(rich: Path, size: tuple[int, int]) -> None:
     text = "\n".join(rows)
     for told in ("rich", "✓ completed", "Qwen/Qwen3-8B", "train.jsonl (8,000) xxh3:9b1c2f", "100 %",
                  "step 2,000 of 2,000", "STOP", "Use checkpoint-1200", "88.0 % ± 3.2", "0.568 ± 0.014",
-                 "0.122", "plateau", "regressing", "checkpoint-1200", "reasoning", "66 %", "weakest", "→ level",
+                 "0.122", "plateau", "regressing", "checkpoint-1200", "66 %", "weakest", "→ level",
                  "↓ falling", "↑ rising", "9,084 tokens/s", "GiB", "! warning", "●", "Q quit"):  # fmt: skip
         assert told in text, told
     assert any(0x2800 < ord(character) < 0x2900 for character in text), "there is no curve"
