@@ -146,7 +146,7 @@ def _axis(left: float, right: float, columns: int, marked: int | None) -> Text:
 
 
 def _legend(picture: Picture, signs: dict[tuple[int, int], str]) -> Text:
-    text = line(" " * AXIS)
+    text = line(" ")
     parts = [("⣿", FAINT, "train", bool(picture.band.values.size))]
     parts.append(("⠒⠒", CALM, "streaming", bool(picture.line.values.size)))
     parts.append(("●", NOTICE, "validation", bool(picture.points)))
