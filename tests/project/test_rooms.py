@@ -21,11 +21,8 @@ ROOMS = [
     "evaluate",
     "report",
     "api",
-<<<<<<< HEAD
     "jobs",
-=======
     "watch",
->>>>>>> 901f5b9 (fettle watch follows a run in the terminal)
     "server",
     "demo",
     "cli",

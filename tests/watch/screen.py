@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from fettle.runs import RunFolder
+from fettle.runs.control import read_requests
 from fettle.watch.app import WatchApp
 from fettle.watch.watcher import Watcher
 
@@ -21,6 +23,11 @@ CELL = 12.2
 TEXT = re.compile(
     r'<text class="[^"]*" x="([\d.]+)" y="[\d.]+"[^>]*clip-path="url\(#[^)]*-line-(\d+)\)">(.*?)</text>'
 )
+
+
+def asked(folder: RunFolder) -> str | None:
+    """What its trainer was asked for last."""
+    return read_requests(folder.control_path)[-1].action if folder.control_path.is_file() else None
 
 
 def drive(path: Path, script: Script, size: tuple[int, int] = (80, 24)) -> WatchApp:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from fettle.runs import RunFolder
+from fettle.runs.control import read_requests
 from fettle.watch.app import WatchApp
 from fettle.watch.screens import ConfirmScreen, PageScreen
 from page.rich_run import RichRun, write_rich_run
 from server.runs_on_disk import begin, evaluate, finished, train, write_status
-from watch.screen import Pilot, drive, lines, shown, until, until_shown
+from watch.screen import Pilot, asked, drive, lines, shown, until, until_shown
 
 TITLES = (
     "Loss, nats", "Speed and memory", "Fixed eval", "EM by pattern", "LoRA layers", "Alerts, 2 open", "─Log",
@@ -217,15 +219,17 @@ def test_a_path_that_is_no_run_ends_the_view_with_its_reason(tmp_path: Path) -> 
 def test_pause_and_checkpoint_are_written_for_the_trainer(living: RunFolder) -> None:
     async def script(app: WatchApp, pilot: Pilot) -> None:
         await pilot.press("p")
-        await until(pilot, lambda: living.read_control().get("action") == "pause")
+        await until(pilot, lambda: asked(living) == "pause")
         await until_shown(app, pilot, "pause asked")
-        living.clear_control()
+        obeyed = {"type": "control", "step": 10, **read_requests(living.control_path)[0].to_json()}
+        with living.metrics_path.open("ab") as log:
+            log.write(orjson.dumps(obeyed) + b"\n")
         write_status(living, state="paused", step=10, total_steps=100)
         await until_shown(app, pilot, "‖ paused")
         await pilot.press("p")
-        await until(pilot, lambda: living.read_control().get("action") == "resume")
-        await pilot.press("c")
-        await until(pilot, lambda: living.read_control().get("action") == "checkpoint")
+        await until(pilot, lambda: asked(living) == "resume")
+        await pilot.press("s")
+        await until(pilot, lambda: asked(living) == "checkpoint")
 
     drive(living.path, script)
 
@@ -233,27 +237,27 @@ def test_pause_and_checkpoint_are_written_for_the_trainer(living: RunFolder) -> 
 def test_stop_asks_first(living: RunFolder) -> None:
     async def script(app: WatchApp, pilot: Pilot) -> None:
         for no in ("n", "escape", "q"):
-            await pilot.press("s")
+            await pilot.press("c")
             await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
             await until_shown(app, pilot, "Stop the run")
             await pilot.press(no)
             await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
-            assert living.read_control() == {}
-        await pilot.press("s")
+            assert asked(living) is None
+        await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")
-        await until(pilot, lambda: living.read_control().get("action") == "stop")
+        await until(pilot, lambda: asked(living) == "stop")
 
     drive(living.path, script)
 
 
 def test_keys_under_a_question_do_nothing(living: RunFolder) -> None:
     async def script(app: WatchApp, pilot: Pilot) -> None:
-        await pilot.press("s")
+        await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.press("p", "c", "l", "s", "question_mark")
+        await pilot.press("p", "s", "l", "c", "question_mark")
         await pilot.pause(0.05)
-        assert living.read_control() == {}
+        assert asked(living) is None
         assert isinstance(app.screen, ConfirmScreen)
 
     drive(living.path, script)

@@ -13,7 +13,7 @@ from fettle.errors import RunError
 from fettle.runs import RunFolder
 from fettle.watch.watcher import LOG_LINES, Watcher
 from server.runs_on_disk import begin, evaluate, finished, save_checkpoint, train, write_status
-from watch.screen import told
+from watch.screen import asked, told
 
 
 def last(path: Path) -> object:
@@ -163,9 +163,9 @@ def test_asking_writes_control_where_a_trainer_lives_and_is_refused_elsewhere(tm
     with folder.lock():
         list(watcher.poll())
         watcher.ask("pause")
-        assert folder.read_control()["action"] == "pause"
+        assert asked(folder) == "pause"
         assert list(watcher.poll())[-1].asked == "pause"
-    folder.clear_control()
+    folder.control_path.unlink()
     with pytest.raises(RunError, match="crashed"):
         watcher.ask("stop")
     assert not folder.control_path.exists()

@@ -28,7 +28,7 @@ def command(run: Path, once: bool, columns: Path | None, as_json: bool) -> None:
     """Follow RUN live in the terminal: losses, evals, alerts, layers and the verdict.
 
     RUN is a run of fettle or of another tool, or a folder: then the newest run below it is taken (default:
-    the current folder). P pauses, C saves a checkpoint, S stops, where its trainer runs on this machine.
+    the current folder). P pauses, C cancels, S saves a checkpoint, where its trainer runs on this machine.
 
     \b
     Example:

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from fettle.errors import FettleError
+from fettle.runs.control import Action
 from fettle.watch.facts import Facts
 from fettle.watch.pages import evaluations_page, help_page, log_page
 from fettle.watch.panels import Panel
@@ -98,7 +99,7 @@ class KeyLine(Static):
         style = BOLD if able else FAINT
         parts: list[Any] = []
         pause = "resume" if paused(facts) else "pause"
-        for key, word in (("P", pause), ("C", "checkpoint"), ("S", "stop")):
+        for key, word in (("P", pause), ("C", "stop"), ("S", "checkpoint")):
             parts += [(f" {key}", style), (f" {word} ", FAINT)]
         for key, word in (("L", "log"), ("E", "evals"), ("?", "help"), ("Q", "quit")):
             parts += [(f" {key}", BOLD), (f" {word} ", FAINT)]
@@ -121,8 +122,8 @@ class WatchApp(App[None]):
     ]
     BINDINGS: ClassVar[list[Any]] = [
         Binding("p", "pause"),
-        Binding("c", "checkpoint"),
-        Binding("s", "stop"),
+        Binding("c", "stop"),
+        Binding("s", "checkpoint"),
         Binding("l", "page('log')"),
         Binding("e", "page('evaluations')"),
         Binding("question_mark", "page('help')"),
@@ -238,7 +239,7 @@ class WatchApp(App[None]):
             self._tell(f"Not possible: {refusal}.")
         return refusal is None
 
-    def _ask(self, action: str) -> None:
+    def _ask(self, action: Action) -> None:
         if not self._can_ask():
             return
         try:

@@ -25,8 +25,8 @@ from fettle.watch.text import (
 
 KEYS = (
     ("P", "pause the run, or go on with it"),
-    ("C", "save a checkpoint now"),
-    ("S", "stop the run after this step; asks first"),
+    ("C", "cancel: stop the run after this step; asks first"),
+    ("S", "save a checkpoint now"),
     ("L", "the whole log"),
     ("E", "every evaluation, and the last one by pattern and length"),
     ("?", "this page"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fettle.errors import RunError
+from fettle.runs.control import Action, ask_trainer, read_requests
 from fettle.runs.discover import file_stamp
 from fettle.runs.log_lines import LogLine, LogLines
 from fettle.runs.records import FixedEval
@@ -57,7 +58,7 @@ class Watcher:
             self._facts = replace(self._facts, reading=False, problems=(str(error),), refusal=str(error))
             yield self._facts
 
-    def ask(self, action: str) -> None:
+    def ask(self, action: Action) -> None:
         """Ask its trainer for something. Raises RunError where nobody can be asked."""
         from fettle.api import open_run
 
@@ -66,7 +67,7 @@ class Watcher:
         refusal = run.refusal()
         if refusal is not None or run.folder is None:
             raise RunError(refusal or "there is no run folder")
-        run.folder.write_control(action)
+        ask_trainer(run.folder.control_path, action)
 
     def _missing(self) -> Facts:
         if self._facts is None:
@@ -101,7 +102,7 @@ class Watcher:
         last, system = run.records("train", last=1), run.records("system", last=1)
         metadata = run.metadata()
         refusal = run.refusal()
-        asked = run.folder.read_control().get("action") if run.folder and refusal is None else None
+        asked = _pending(run) if refusal is None else None
         before = self._facts
         return Facts(
             summary=summarise_reader(run),
@@ -123,7 +124,7 @@ class Watcher:
             problems=tuple(run.problems),
             log=self._log_lines(run),
             refusal=refusal,
-            asked=asked if isinstance(asked, str) else None,
+            asked=asked,
         )
 
     def _judge(self, run: Run) -> bool:
@@ -164,3 +165,15 @@ class Watcher:
         if known is None or known[0] != key:
             known = self._known[name] = (key, compute())
         return known[1]
+
+
+def _pending(run: Run) -> str | None:
+    """What its trainer was last asked for and has not obeyed yet."""
+    if run.folder is None or not run.folder.control_path.is_file():
+        return None
+    try:
+        requests = read_requests(run.folder.control_path)
+    except RunError:
+        return None  # The trainer says so in the log.
+    obeyed = {record.get("id") for record in run.records("control")}
+    return requests[-1].action if requests and requests[-1].id not in obeyed else None
