@@ -32,6 +32,9 @@ TEMPLATE = (
 COLOURS = ["red", "green", "blue", "grey", "pink", "gold"]
 THINGS = ["sky", "sea", "rose", "grass", "stone", "sun", "sand", "coal"]
 
+FEW = {"samples": 1, "max_new_tokens": 3}
+"""Answers of a model that never ends one would take most of the time."""
+
 
 def chats(count: int, offset: int = 0) -> list[dict[str, Any]]:
     return [
@@ -363,7 +366,9 @@ def test_training_stops_early_once_each_eval_failed_to_improve(
     tmp_path: Path, tokenizer: Any, valid: Path
 ) -> None:
     trainer = hf_trainer(tmp_path, tokenizer, learning_rate=0.0, max_steps=30)
-    trainer.add_callback(FettleCallback(valid, eval_interval_steps=2, early_stopping_patience=3))
+    trainer.add_callback(
+        FettleCallback(valid, eval_interval_steps=2, early_stopping_patience=3, predictions=FEW)
+    )
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     # Evals at 2, 4 (also the end of an epoch: once), 6, 8; the first sets the mark.
@@ -416,7 +421,9 @@ def test_the_best_is_saved_and_outlives_rotation(
     saving: dict[str, Any] = {"save_strategy": strategy, "save_steps": 3, "save_total_limit": 2}
     trainer = hf_trainer(tmp_path, tokenizer, max_steps=12, learning_rate=1e-6, **saving)
     trainer.add_callback(Worsen())
-    trainer.add_callback(FettleCallback(valid, eval_interval_steps=2, early_stopping_patience=0))
+    trainer.add_callback(
+        FettleCallback(valid, eval_interval_steps=2, early_stopping_patience=0, predictions=FEW)
+    )
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     best = min(run.evals(), key=lambda e: e.cross_entropy or 0.0)
@@ -434,7 +441,9 @@ def test_a_resumed_run_goes_on_with_its_counters(
         settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3, "max_steps": 9, **changes}
         settings["restore_callback_states_from_checkpoint"] = by_trainer
         trainer = hf_trainer(tmp_path / folder, tokenizer, **settings)
-        trainer.add_callback(FettleCallback(valid, eval_interval_steps=3, early_stopping_threshold=9.0))
+        trainer.add_callback(
+            FettleCallback(valid, eval_interval_steps=3, early_stopping_threshold=9.0, predictions=FEW)
+        )
         trainer.train(resume_from_checkpoint=resume)
         return trainer
 

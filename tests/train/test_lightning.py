@@ -28,6 +28,9 @@ pytestmark = [
 ]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+FEW = {"samples": 1, "max_new_tokens": 3}
+"""Answers of a model that never ends one would take most of the time."""
+
 
 def chats(path: Path, numbers: range) -> Path:
     rows = [
@@ -126,7 +129,7 @@ def test_steps_evals_and_the_best_are_recorded_and_training_is_unchanged(tmp_pat
 
 
 def test_early_stopping_ends_training(tmp_path: Path, valid: Path) -> None:
-    watch = fettle.LightningCallback(valid, eval_interval_steps=2, early_stopping_patience=2)
+    watch = fettle.LightningCallback(valid, eval_interval_steps=2, early_stopping_patience=2, predictions=FEW)
     trainer = fit(tmp_path, Module(rate=0.0), watch, max_epochs=9)
     assert trainer.global_step == 6
     assert fettle.open_run(tmp_path / "fettle").state() == "early_stopped"
@@ -141,7 +144,7 @@ def test_a_nan_stops_within_the_step_and_leaves_the_weights_alone(tmp_path: Path
             if batch_idx == 2:
                 before.update({name: value.clone() for name, value in pl_module.state_dict().items()})
 
-    watch = fettle.LightningCallback(valid, eval_interval_steps=2)
+    watch = fettle.LightningCallback(valid, eval_interval_steps=2, predictions=FEW)
     trainer = fit(tmp_path, module, watch, more=[Remember()], enable_checkpointing=False)
     assert trainer.global_step == 3
     run = fettle.open_run(tmp_path / "fettle")
@@ -156,8 +159,9 @@ def test_lightning_checkpoints_carry_score_and_counters(tmp_path: Path, valid: P
             dirpath=tmp_path / folder / "ckpt", filename="{step}", every_n_epochs=1, save_top_k=-1
         )
         watch = fettle.LightningCallback(
-            valid, eval_interval_steps=2, early_stopping_patience=0, early_stopping_threshold=9.0
-        )
+            valid, eval_interval_steps=2, early_stopping_patience=0, early_stopping_threshold=9.0,
+            predictions=FEW,
+        )  # fmt: skip
         fit(tmp_path / folder, Module(), watch, more=[saver], ckpt=ckpt, max_epochs=2)
         return fettle.open_run(tmp_path / folder / "fettle")
 

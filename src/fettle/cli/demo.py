@@ -42,4 +42,4 @@ def command(out: Path, as_json: bool) -> None:
     click.echo("", err=True)
     print_verdict(run, as_json=as_json)
     if not as_json:
-        click.echo(f"\nLook closer:  fettle checkpoints {run}\n              fettle plot {run}")
+        click.echo(f"\nIn the browser:  fettle serve {run.parent}\nLook closer:     fettle checkpoints {run}")
