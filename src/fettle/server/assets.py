@@ -20,6 +20,7 @@ STATIC = Path(__file__).parent / "static"
 LIBRARY = "vendor/uPlot.iife.min.js"
 STYLES = ("vendor/uPlot.min.css", "base.css", "layout.css", "panels.css")
 ENTRY = "main.js"
+HELD = "report/held.js"
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function\*? (\w+)|class (\w+)|const (\w+))", re.MULTILINE)
@@ -58,6 +59,11 @@ def page_assets(static: Path = STATIC) -> dict[str, Asset]:
         "/static/app.css": Asset(LOOSE_STYLE.sub("", _squeezed(style)).encode(), "text/css; charset=utf-8"),
         "/static/icon.svg": Asset((static / "icon.svg").read_bytes(), "image/svg+xml"),
     }
+
+
+def held_script(static: Path = STATIC) -> bytes:
+    """What stands before the page's script where the page holds its answers itself, as a report does."""
+    return _squeezed((static / HELD).read_text(encoding="utf-8")).encode()
 
 
 def joined_script(static: Path) -> str:

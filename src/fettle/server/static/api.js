@@ -1,4 +1,6 @@
-// The server's answers. An error carries the server's own one line.
+// The server's answers, or those that a report holds. An error carries the server's own one line.
+
+import { report } from "./report.js";
 
 export class ApiError extends Error {
   /** @param {string} message @param {number} status */
@@ -29,7 +31,7 @@ const BUSY_MS = 2000;
 async function ask(path, query, options, tries = BUSY_TRIES) {
   let response;
   try {
-    response = await fetch(url(path, query), options);
+    response = await (report ? report.fetch(url(path, query)) : fetch(url(path, query), options));
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError("The server does not answer.", 0);
