@@ -71,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.streams = stream_routes.Streams()
     for routes in ROUTES:
         app.include_router(routes.router)
+    app.include_router(series_routes.many_router)
     add_page(app)
     _tell_errors(app)
     app.add_middleware(Access, settings=settings)

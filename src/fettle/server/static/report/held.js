@@ -24,7 +24,7 @@
       last = row;
     }
     const inside = bytes.slice(first * size, Math.max(first, last + 1) * size);
-    return new Response(inside, { headers: { "X-Fields": found.fields, "X-Raw": String(Number(found.raw)) } });
+    return new Response(inside, { headers: { "X-Fields": found.fields, "X-Raw": String(Number(found.raw)), "X-Rows": String(Math.max(0, last + 1 - first)) } });
   };
 
   /** A page of the rows that fit. @param {any[]} rows @param {URLSearchParams} query @param {(row: any) => boolean} fits */
