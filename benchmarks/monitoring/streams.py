@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -85,16 +86,21 @@ def _scalars(step: int) -> dict[str, float]:
 
 
 async def _read(base: str) -> tuple[int, int]:
-    """Rows of training that one client was sent, and the bytes of their events as they came over the wire."""
+    """Rows of training that one client was sent, and the bytes that brought them, packed as for a browser."""
     host = urlsplit(base)
     reader, writer = await asyncio.open_connection(host.hostname, host.port)
-    writer.write(f"GET /api/stream?run=live HTTP/1.1\r\nHost: {host.netloc}\r\n\r\n".encode())
+    asked = f"GET /api/stream?run=live HTTP/1.1\r\nHost: {host.netloc}\r\nAccept-Encoding: gzip\r\n\r\n"
+    writer.write(asked.encode())
+    await reader.readuntil(b"\r\n\r\n")
+    unpack = zlib.decompressobj(31)
     rows, size = 0, 0
     with suppress(asyncio.CancelledError):
         while True:
-            event = await reader.readuntil(b"\n\n")
+            line = await reader.readline()
+            chunk = await reader.readexactly(int(line, 16) + 2)
+            event = unpack.decompress(chunk[:-2])
             if b"event: rows" in event:
-                rows += event.count(b"[") - 1
-                size += len(event)
+                rows += event.count(b"[") - event.count(b"event: rows")
+                size += len(line) + len(chunk)
     writer.close()
     return rows, size
