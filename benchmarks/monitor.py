@@ -1,6 +1,6 @@
 """The page and its server beside trackio's: charts, live steps, bytes, memory, and what is kept of a log.
 
-    python benchmarks/monitor.py [--quick] [--json] [--only curves streams lists browser]
+    python benchmarks/monitor.py [--quick] [--json] [--most STEPS] [--only curves streams lists browser]
 
 Both servers run as processes of their own over the same numbers and are asked in turn. The full run takes
 about ten minutes, most of them to write and open ten million steps; --quick two. Needs the dev extra, and for
@@ -26,11 +26,12 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--most", type=int, default=10_000_000, help="steps of the longest run")
     parser.add_argument("--only", nargs="+", choices=["curves", "streams", "lists", "browser"])
     arguments = parser.parse_args()
     less = 10 if arguments.quick else 1
     parts: dict[str, Callable[[Path], list[Row]]] = {
-        "curves": lambda folder: curves.measure(folder, 1_000_000 // less, 10_000_000 // less, 5),
+        "curves": lambda folder: curves.measure(folder, 1_000_000 // less, arguments.most // less, 5),
         "streams": lambda folder: streams.measure(folder),
         "browser": lambda folder: browser.measure(folder, 100 // (2 if arguments.quick else 1)),
         "lists": lambda folder: lists.measure(folder, 1_000, 1_000_000 // less),
@@ -41,13 +42,13 @@ def main() -> None:
             if arguments.only is None or name in arguments.only:
                 part = Path(folder) / name
                 part.mkdir()
-                rows += measure(part)
+                found = measure(part)
+                rows += found
+                if not arguments.json:
+                    # As soon as it is known: who stops it loses no table.
+                    print("\n".join([HEADER, *(row.line() for row in found)]), flush=True)
     if arguments.json:
         print(json.dumps([row.to_json() for row in rows], indent=2))
-        return
-    print(HEADER)
-    for row in rows:
-        print(row.line())
 
 
 if __name__ == "__main__":
