@@ -15,6 +15,7 @@ from monitoring.report import Row, in_turn, paired, progress
 from monitoring.runs import PROJECT, SCALARS, SPIKE, losses, write_fettle, write_trackio
 
 FIELDS = "x_first,mean,min,max,nan_count,inf_count,minus_inf_count"
+EXACT = "x_first,x_last,max"
 SMOOTH = "x_first,mean,nan_count,inf_count,minus_inf_count"
 SPIKES = 100
 WIDTH = 1000
@@ -86,7 +87,7 @@ def _patient(client: httpx.Client, ask: Callable[[], httpx.Response]) -> httpx.R
 
 
 def _series(client: httpx.Client, run: str, column: str, fields: str = FIELDS) -> httpx.Response:
-    query = {"type": "train", "y": column, "width": WIDTH, "fields": fields}
+    query = {"type": "train", "y": column, "width": WIDTH, "fields": fields, "compact": int(fields != EXACT)}
     return client.get(f"/api/runs/{run}/series", params=query)
 
 
@@ -122,7 +123,7 @@ def _logs(client: httpx.Client, runs: list[str]) -> httpx.Response:
 
 def _kept(ours: httpx.Client, theirs: httpx.Client) -> Row:
     """Spikes of one step that are not in the answers."""
-    rows = np.frombuffer(_series(ours, "large", "loss", "x_first,x_last,max").content).reshape(-1, 3)
+    rows = np.frombuffer(_series(ours, "large", "loss", EXACT).content).reshape(-1, 3)
     held = rows[rows[:, 2] == SPIKE]
     data = _logs(theirs, ["large"]).json()["data"][0]["logs"]
     kept = sum(1 for row in data if row.get("loss") == SPIKE)

@@ -36,7 +36,7 @@ class Row:
         theirs = "" if self.theirs is None else _short(self.theirs)
         ratio = "" if self.ratios is None else "{:.3f} ({:.3f} to {:.3f})".format(*self.ratios)
         ours = f"{_short(self.ours):>10} {self.unit:<6}{target:>8} {mark}"
-        return f"{self.name:<52}{ours} {theirs:>10}  {ratio:<24}{self.note}".rstrip()
+        return f"{self.name:<52}{ours} {theirs:>10}  {ratio:<26}{self.note}".rstrip()
 
 
 HEADER = f"{'':<52}{'fettle':>10} {'':<6}{'target':>8}   {'trackio':>10}  ratio, median (range)"

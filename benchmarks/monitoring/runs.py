@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -56,7 +57,15 @@ def write_fettle(path: Path, loss: NDArray[np.float64], scalars: tuple[str, ...]
 
 
 def write_trackio(folder: Path, runs: dict[str, NDArray[np.float64]]) -> None:
-    """The same steps by trackio's own bulk writer; to be called once a process."""
+    """The same steps by trackio's own bulk writer, in a process of its own: it takes its folder at import."""
+    process = multiprocessing.get_context("spawn").Process(target=_write_trackio, args=(folder, runs))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit("trackio could not be written")
+
+
+def _write_trackio(folder: Path, runs: dict[str, NDArray[np.float64]]) -> None:
     os.environ["TRACKIO_DIR"] = str(folder)
     from trackio.sqlite_storage import SQLiteStorage
 
