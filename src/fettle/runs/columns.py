@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.runs.column_names import FLAG, NONFINITE
+from fettle.runs.numbers import LARGEST_EXACT
 
 Floats = NDArray[np.float64]
 
 _NAMES = {code: name for name, code in NONFINITE.items()}
-# Beyond it a float64 no longer tells neighbouring integers apart.
-LARGEST_EXACT = 2**53
 
 
 class Column:
