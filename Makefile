@@ -34,6 +34,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/callback.py
 	$(BIN)/python benchmarks/alerts.py
 	$(BIN)/python benchmarks/verdict.py
+	$(BIN)/python benchmarks/monitor.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py

@@ -21,6 +21,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Columns of long logs are kept among the files of the tests, also by their servers."""
+    os.environ["FETTLE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread() -> None:
     """Two threads on two busy cores are slower than one, and sums would depend on the count."""
     try:

@@ -19,6 +19,9 @@ Open = Callable[..., Any]
 
 def test_a_drag_zooms_all_charts_and_the_link_keeps_it(open_page: Open) -> None:
     page = open_page(at(RICH))
+    # What stands above the chart moves it until it is there.
+    for above in ("#verdict .tile", "#alerts .alert", "#loss .u-over"):
+        page.locator(above).first.wait_for()
     shows(page, "#loss .legend", "0.")
     over = page.locator("#loss .u-over")
     over.scroll_into_view_if_needed()

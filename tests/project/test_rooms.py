@@ -109,3 +109,13 @@ def test_every_public_name_is_there() -> None:
         assert getattr(fettle, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'skore'"):
         _ = fettle.skore
+
+
+def test_a_server_starts_without_the_libraries_that_only_numbers_need() -> None:
+    code = (
+        "import sys; from pathlib import Path; from fettle.server.app import create_app; "
+        "from fettle.server.settings import Settings; create_app(Settings(Path())); "
+        "print({'numpy', 'scipy', 'matplotlib', 'torch', 'fettle.decide'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"

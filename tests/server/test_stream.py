@@ -342,3 +342,21 @@ def test_too_many_readers_are_turned_away_and_places_come_free(tmp_path: Path) -
 def test_a_run_that_is_not_there_has_no_stream(client: httpx.Client) -> None:
     assert client.get("/api/stream?run=nope").status_code == 404
     assert client.get("/api/stream").status_code == 422
+
+
+def test_a_stream_is_packed_for_who_takes_it_and_flushed_at_once(tmp_path: Path) -> None:
+    with training(tmp_path) as live:
+        sizes: dict[str, int] = {}
+        for encoding, first in (("gzip", 1), ("identity", 101)):
+            headers = {"Accept-Encoding": encoding}
+            with live.client.stream("GET", "/api/stream?run=live", headers=headers) as answer:
+                assert answer.headers.get("content-encoding", "identity") == encoding
+                parts = answer.iter_bytes()
+                seen = next(parts)
+                for step in range(first, first + 20):
+                    before = seen.count(b"event: rows")
+                    train(live.log, range(step, step + 1))
+                    while seen.count(b"event: rows") == before:  # Each arrives before the next is logged.
+                        seen += next(parts)
+                sizes[encoding] = answer.num_bytes_downloaded
+        assert sizes["gzip"] < 0.6 * sizes["identity"]

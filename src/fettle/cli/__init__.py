@@ -20,6 +20,7 @@ COMMANDS = {
     "watch": "Follow one run live in the terminal; P pauses, C saves a checkpoint, S stops.",
     "serve": "Open a folder of runs in the browser: curves, evals, checkpoints and the verdict, live.",
     "plot": "Draw the training curves as a PNG.",
+    "report": "Write a run as one HTML file that opens anywhere.",
     "demo": "Build a small model, fine-tune it past its best step, and judge the run.",
 }
 

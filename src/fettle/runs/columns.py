@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.runs.column_names import FLAG, NONFINITE
+from fettle.runs.numbers import LARGEST_EXACT
 
 Floats = NDArray[np.float64]
 
 _NAMES = {code: name for name, code in NONFINITE.items()}
-# Beyond it a float64 no longer tells neighbouring integers apart.
-LARGEST_EXACT = 2**53
 
 
 class Column:
@@ -28,6 +27,13 @@ class Column:
         self.size = 0
         self.whole = True
         """Whether every number was an integer."""
+
+    @classmethod
+    def of(cls, values: Floats, *, whole: bool = True) -> Column:
+        """A column of these numbers, which it takes over."""
+        column = cls()
+        column._data, column.size, column.whole = values, values.size, whole
+        return column
 
     @property
     def nbytes(self) -> int:
@@ -155,6 +161,29 @@ class Columns:
                 kept.put(0, column.view(self._size)[keep], chosen._size)
         chosen.others = {int(place[row]): fields for row, fields in self.others.items() if keep[row]}
         return chosen
+
+    def parts(self) -> tuple[dict[str, Any], list[Floats]]:
+        """All of it as plain values and arrays, for a file: see `of_parts`."""
+        told = {
+            "rows": self._size,
+            "columns": [[key, column.size, column.whole] for key, column in self.columns.items()],
+            "flags": [[key, column.size] for key, column in self.flags.items()],
+            "others": [[row, fields] for row, fields in self.others.items()],
+        }
+        held = (*self.columns.values(), *self.flags.values())
+        return told, [column.part(0, column.size) for column in held]
+
+    @classmethod
+    def of_parts(
+        cls, told: Mapping[str, Any], take: Callable[[int], Floats], *, whole_records: bool
+    ) -> Columns:
+        """Columns as they were when `parts` gave these; `take` gives the next array, of so many numbers."""
+        found = cls(whole_records=whole_records)
+        found._size = told["rows"]
+        found.columns = {key: Column.of(take(size), whole=whole) for key, size, whole in told["columns"]}
+        found.flags = {key: Column.of(take(size)) for key, size in told["flags"]}
+        found.others = dict(told["others"])
+        return found
 
     def view(self) -> ColumnView:
         """The columns, [rows] each; read-only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,18 @@ READ_BYTES = 1 << 22
 # No record of a training log is this long; a file without line ends must not fill the memory.
 LONGEST_LINE_BYTES = 1 << 26
 HEAD_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a log was read, so that another follower can go on from there."""
+
+    inode: int
+    offset: int
+    rest: bytes
+    """What was read of the line that has not ended."""
+    head: bytes
+    skipped: int
 
 
 class LogFollower:
@@ -48,6 +61,18 @@ class LogFollower:
     def torn(self) -> bool:
         """Whether the file ends within a line: one that is being written, or was cut off."""
         return bool(self._rest.strip()) or self._overlong
+
+    @property
+    def place(self) -> Place | None:
+        """How far it was read; None where nothing was, where it was replaced, or within an overlong line."""
+        if self._inode is None or self._overlong or self.generation:
+            return None
+        return Place(self._inode, self._offset, self._rest, self._head, self.skipped)
+
+    def go_on(self, place: Place) -> None:
+        """Read on from a place in the same file, instead of from its start."""
+        self._inode, self._offset, self._rest = place.inode, place.offset, place.rest
+        self._head, self.skipped = place.head, place.skipped
 
     def poll(self, most_bytes: float = inf) -> list[dict[str, Any]]:
         """Records that are complete by now and were not returned before; [] while there is no file.

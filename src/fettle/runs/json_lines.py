@@ -8,7 +8,7 @@ from typing import Any
 
 from fettle.errors import RunError
 from fettle.runs.column_names import KNOWN, ColumnNames
-from fettle.runs.follow import LogFollower
+from fettle.runs.follow import LogFollower, Place
 from fettle.runs.records import Checkpoint, State
 from fettle.runs.source import Kind
 
@@ -102,6 +102,15 @@ class RunLog(JsonLinesLog):
 
     def translated(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return rows
+
+    @property
+    def place(self) -> Place | None:
+        """How far it was read."""
+        return self._follower.place
+
+    def go_on(self, place: Place) -> None:
+        """Read on from a place in the same log."""
+        self._follower.go_on(place)
 
 
 def is_own(row: Mapping[str, Any]) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
+# Beyond it a float64 no longer tells neighbouring integers apart.
+LARGEST_EXACT = 2**53
+
 
 def number(value: Any) -> float | None:
     """A finite number as a float; None of anything else, True and False too."""

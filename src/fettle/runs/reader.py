@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO, NAME, PINNED, folder_size, list_checkpoints
+from fettle.runs.column_cache import ColumnCache
 from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
 from fettle.runs.foreign import find_source
 from fettle.runs.json_lines import RunLog
@@ -59,13 +60,17 @@ class RunReader:
         inner = path / CALLBACK_FOLDER
         self.path = inner if not self.is_run(path) and self.is_run(inner) else path
         self._folder = RunFolder(self.path) if self.is_run(self.path) else None
-        self._source: Source = (
-            find_source(self.path, columns) if self._folder is None else RunLog(self._folder.metrics_path)
-        )
+        self._log = RunLog(self._folder.metrics_path) if self._folder else None
+        self._source: Source = self._log or find_source(self.path, columns)
         self.kind: Kind = self._source.kind
         self._predictions = PredictionReader(self._folder.predictions_path) if self._folder else None
         self._table = EventTable()
         self._generation = self._source.generation
+        self._cache = ColumnCache(self._log.path) if self._log else None
+        known = self._cache.load() if self._cache else None
+        if known is not None and self._log is not None:
+            place, self._table = known
+            self._log.go_on(place)
         self.refresh()
 
     @staticmethod
@@ -81,8 +86,10 @@ class RunReader:
                 self._generation = self._source.generation
                 self._table = EventTable()
             if not records:
-                return
+                break
             self._table.extend(records)
+        if self._cache is not None and self._log is not None:
+            self._cache.save(self._log.place, self._table)
 
     @property
     def segment(self) -> str:

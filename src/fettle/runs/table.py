@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -87,6 +87,34 @@ class EventTable:
     def order(self, type: str) -> NDArray[np.float64]:
         """The place of each row in the log, counted in records from 0, [rows]."""
         return self._order[type].view()["place"] if type in self._order else np.empty(0)
+
+    def parts(self) -> tuple[dict[str, Any], list[NDArray[np.float64]]]:
+        """All of it as plain values and arrays, for a file: see `of_parts`."""
+        types: list[dict[str, Any]] = []
+        arrays: list[NDArray[np.float64]] = []
+        for type, columns in self._columns.items():
+            order = self.order(type)
+            numbers, held = columns.parts()
+            arrays += [order, *held]
+            records = self._records.get(type)
+            types.append({"type": type, "rows": order.size, "numbers": numbers, "records": records})
+        return {"taken": self.taken, "rewinds": self.rewinds, "types": types}, arrays
+
+    @classmethod
+    def of_parts(cls, told: Mapping[str, Any], take: Callable[[int], NDArray[np.float64]]) -> EventTable:
+        """A table as it was when `parts` gave these; `take` gives the next array, of so many numbers."""
+        table = cls()
+        table.taken, table.rewinds = told["taken"], told["rewinds"]
+        for part in told["types"]:
+            type = part["type"]
+            table._order[type] = Columns()
+            table._order[type].extend_numbers("place", take(part["rows"]))
+            table._columns[type] = Columns.of_parts(
+                part["numbers"], take, whole_records=type in cls.AS_NUMBERS
+            )
+            if part["records"] is not None:
+                table._records[type] = part["records"]
+        return table
 
     def _append(self, type: str, rows: list[dict[str, Any]]) -> None:
         if type not in self._columns:

@@ -18,6 +18,7 @@ from fettle.server import (
     export_routes,
     job_routes,
     log_routes,
+    report_routes,
     run_routes,
     sample_routes,
     series_routes,
@@ -41,6 +42,7 @@ ROUTES = (
     compare_routes,
     log_routes,
     export_routes,
+    report_routes,
     stream_routes,
     control_routes,
     job_routes,
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.streams = stream_routes.Streams()
     for routes in ROUTES:
         app.include_router(routes.router)
+    app.include_router(series_routes.many_router)
     add_page(app)
     _tell_errors(app)
     app.add_middleware(Access, settings=settings)

@@ -10,6 +10,7 @@ are a third smaller. The modules keep to a few forms, so that joining needs no p
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ STATIC = Path(__file__).parent / "static"
 LIBRARY = "vendor/uPlot.iife.min.js"
 STYLES = ("vendor/uPlot.min.css", "base.css", "layout.css", "panels.css")
 ENTRY = "main.js"
+HELD = "report/held.js"
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function\*? (\w+)|class (\w+)|const (\w+))", re.MULTILINE)
@@ -60,32 +62,35 @@ def page_assets(static: Path = STATIC) -> dict[str, Asset]:
     }
 
 
+def held_script(static: Path = STATIC) -> bytes:
+    """What stands before the page's script where the page holds its answers itself, as a report does."""
+    return _squeezed((static / HELD).read_text(encoding="utf-8")).encode()
+
+
 def joined_script(static: Path) -> str:
     """All modules that the page reaches, each in a function of its own, those imported first."""
     order: list[str] = []
-    _visit(static, (static / ENTRY).resolve(), order, ())
+    _visit(static, ENTRY, order, ())
     names = {name: f"m{i}" for i, name in enumerate(order)}
     return "".join(_module(static, name, names) for name in order)
 
 
-def _visit(static: Path, file: Path, order: list[str], above: tuple[str, ...]) -> None:
-    name = file.relative_to(static.resolve()).as_posix()
+def _visit(static: Path, name: str, order: list[str], above: tuple[str, ...]) -> None:
     if name in above:
         raise ValueError(f"modules of the page import each other in a circle: {' > '.join((*above, name))}")
     if name in order:
         return
-    for _, target in IMPORT.findall(file.read_text(encoding="utf-8")):
-        _visit(static, (file.parent / target).resolve(), order, (*above, name))
+    for _, target in IMPORT.findall((static / name).read_text(encoding="utf-8")):
+        _visit(static, _beside(name, target), order, (*above, name))
     order.append(name)
 
 
 def _module(static: Path, name: str, names: dict[str, str]) -> str:
-    file = static / name
-    text = file.read_text(encoding="utf-8")
+    text = (static / name).read_text(encoding="utf-8")
 
     def imported(match: re.Match[str]) -> str:
-        target = (file.parent / match[2]).resolve().relative_to(static.resolve()).as_posix()
-        return f"const {{{' '.join(match[1].split()).rstrip(',')}}} = {names[target]};\n"
+        target = names[_beside(name, match[2])]
+        return f"const {{{' '.join(match[1].split()).rstrip(',')}}} = {target};\n"
 
     exported = ", ".join(next(filter(None, groups)) for groups in EXPORT.findall(text))
     body = EXPORT.sub("", IMPORT.sub(imported, text))
@@ -101,6 +106,11 @@ def _tightened(line: str) -> str:
         return line
     parts = TEXT.split(line)
     return "".join(part if i % 2 else LOOSE_SPACE.sub(r"\1", part) for i, part in enumerate(parts))
+
+
+def _beside(name: str, target: str) -> str:
+    """The module that one names by its place beside it."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
 
 
 def _squeezed(text: str) -> str:

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from fettle.runs.columns import LARGEST_EXACT
-from fettle.runs.numbers import integer
+from fettle.runs.numbers import LARGEST_EXACT, integer
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
 import fettle
 from fettle.errors import RunError
-from fettle.runs import RunReader
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun, Server
 from fettle.server.cursor import cursor_of
 from fettle.server.shapes import Config, Health, RunDetail, RunList, VerdictShape
+
+if TYPE_CHECKING:
+    from fettle.runs import RunReader
 
 Sort = Literal[
     "name", "kind", "state", "step", "total_steps", "epoch", "started_at", "updated_at", "model", "loss",

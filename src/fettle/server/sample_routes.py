@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from fettle.runs.columns import LARGEST_EXACT
+from fettle.runs.numbers import LARGEST_EXACT
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun
 from fettle.server.shapes_detail import Patterns, Samples

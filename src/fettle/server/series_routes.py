@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 
+from fettle.errors import FettleError
 from fettle.runs.numbers import number
 from fettle.runs.records import FixedEval
 from fettle.server.answer import Json
-from fettle.server.context import NamedRun
+from fettle.server.context import NamedRun, Server
+from fettle.server.context import named as open_named
 from fettle.server.cursor import cursor_of, place_after
 from fettle.server.shapes import Evals, Metrics
 
@@ -24,7 +26,17 @@ FIELD_LIST = f"^({_ONE_OF})(,({_ONE_OF}))*$"
 MOST_VALUES = 5_000_000
 """Of one answer, over all its columns."""
 
+BYTES = "application/octet-stream"
+BINARY: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "Little-endian float64, X-Fields values a row.",
+    }
+}
+MOST_RUNS = 100
+
 router = APIRouter(prefix="/api/runs/{id}")
+many_router = APIRouter(prefix="/api")
 Type = Annotated[str, Query(description="Record type: train, fixed_eval, system, ...", max_length=200)]
 
 
@@ -55,16 +67,7 @@ def metrics(
         return Json(answer)
 
 
-@router.get(
-    "/series",
-    responses={
-        200: {
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-            "description": "Little-endian float64, X-Fields values a row.",
-        }
-    },
-    response_class=Response,
-)
+@router.get("/series", responses=BINARY, response_class=Response)
 def series(
     named: NamedRun,
     y: Annotated[str, Query(description="Column of the curve.", max_length=1000)] = "loss",
@@ -76,24 +79,66 @@ def series(
     fields: Annotated[
         str, Query(description="Of each bucket, with commas.", json_schema_extra={"pattern": FIELD_LIST})
     ] = ",".join(DEFAULT_FIELDS),
+    compact: Annotated[bool, Query(description="For drawing: a third of the bytes, seven digits.")] = False,
 ) -> Response:
     """A curve in at most `width` buckets with exact extremes, or its rows where there are no more of them.
 
     Fields: x_first, x_last, min, max, mean, count, nonfinite_count, nan_count, inf_count, minus_inf_count.
     Headers: X-Rows, X-Fields, X-Raw (1: each bucket is one row), X-Cursor (for metrics and the stream).
-    A column that the run lacks gives no rows.
+    A column that the run lacks gives no rows. Where `compact` is asked for: X-Type (float32, or float64 of
+    what it cannot hold), X-Origin (to be added to x), and no fields that count nothing.
     """
+    names = _field_names(fields)
+    with named.reading() as run:
+        from fettle.server.series import curve
+
+        found = curve(run, type, x, y, width, start, stop, names)
+        cursor = cursor_of(run)
+    body, headers = found.compact() if compact else found.packed()
+    return Response(body, media_type=BYTES, headers={**headers, "X-Cursor": cursor})
+
+
+@many_router.get("/series", responses=BINARY, response_class=Response)
+def many_series(
+    server: Server,
+    ids: Annotated[list[str], Query(description="Id of a run, as often as there are.", max_length=MOST_RUNS)],
+    y: Annotated[str, Query(description="Column of the curves.", max_length=1000)] = "loss",
+    x: Annotated[str, Query(description="Column of their axis.", max_length=1000)] = "step",
+    type: Type = "train",
+    start: Annotated[float | None, Query(alias="from", description="Least x.")] = None,
+    stop: Annotated[float | None, Query(alias="to", description="Greatest x.")] = None,
+    width: Annotated[int, Query(ge=1, le=20_000, description="Most buckets of each.")] = 1000,
+    fields: Annotated[
+        str, Query(description="Of each bucket, with commas.", json_schema_extra={"pattern": FIELD_LIST})
+    ] = ",".join(DEFAULT_FIELDS),
+) -> Response:
+    """The same curve of several runs, one after the other, as /api/runs/{id}/series has them.
+
+    Headers: X-Rows and X-Raw of each, with commas; X-Fields. Of a run that is gone, or cannot be read, there
+    are no rows.
+    """
+    from fettle.server.series import Curve, curve
+
+    names = _field_names(fields)
+    found: list[Curve] = []
+    for id in ids:
+        try:
+            with open_named(server, id).reading() as run:
+                found.append(curve(run, type, x, y, width, start, stop, names))
+        except (HTTPException, FettleError):
+            found.append(Curve.nothing(names))
+    packed = [each.packed() for each in found]
+    several = {key: ",".join(told[key] for _, told in packed) for key in ("X-Rows", "X-Raw")}
+    headers = {**several, "X-Fields": ",".join(names)}
+    return Response(b"".join(body for body, _ in packed), media_type=BYTES, headers=headers)
+
+
+def _field_names(fields: str) -> list[str]:
     names = fields.split(",")
     unknown = [name for name in names if name not in FIELDS]
     if unknown:
         raise HTTPException(422, f"unknown field {unknown[0][:50]!r}; there are {', '.join(FIELDS)}")
-    with named.reading() as run:
-        from fettle.server.series import curve
-
-        body, raw, rows = curve(run, type, x, y, width, start, stop, names)
-        cursor = cursor_of(run)
-    headers = {"X-Rows": str(rows), "X-Fields": ",".join(names), "X-Raw": str(int(raw)), "X-Cursor": cursor}
-    return Response(body, media_type="application/octet-stream", headers=headers)
+    return names
 
 
 @router.get("/evals", response_model=Evals)

@@ -1,4 +1,6 @@
-// The server's answers. An error carries the server's own one line.
+// The server's answers, or those that a report holds. An error carries the server's own one line.
+
+import { report } from "./report.js";
 
 export class ApiError extends Error {
   /** @param {string} message @param {number} status */
@@ -8,12 +10,12 @@ export class ApiError extends Error {
   }
 }
 
-/** @typedef {Record<string, string | number | null | undefined>} Query */
+/** @typedef {Record<string, string | number | string[] | null | undefined>} Query */
 
 /** @param {string} path @param {Query} [query] */
 export function url(path, query = {}) {
   const set = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const text = new URLSearchParams(set.map(([key, value]) => [key, String(value)])).toString();
+  const text = new URLSearchParams(set.flatMap(([key, value]) => [value].flat().map((each) => [key, String(each)]))).toString();
   return `/api/${path}${text ? `?${text}` : ""}`;
 }
 
@@ -29,7 +31,7 @@ const BUSY_MS = 2000;
 async function ask(path, query, options, tries = BUSY_TRIES) {
   let response;
   try {
-    response = await fetch(url(path, query), options);
+    response = await (report ? report.fetch(url(path, query)) : fetch(url(path, query), options));
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError("The server does not answer.", 0);
@@ -72,35 +74,62 @@ export async function postJson(path, body) {
  * @param {string} id @param {Query} query @param {boolean} extremes @param {AbortSignal} [signal] @returns {Promise<Track>}
  */
 export async function getSeries(id, query, extremes, signal) {
-  const fields = ["x_first", "mean", ...(extremes ? ["min", "max"] : []), ...MARKS.map(([, name]) => name)].join(",");
-  const response = await ask(runPath(id, "series"), { ...query, fields }, { signal });
-  const names = (response.headers.get("X-Fields") ?? "").split(",");
-  const raw = response.headers.get("X-Raw") === "1";
-  return decodeSeries(new DataView(await response.arrayBuffer()), names, raw);
+  const response = await ask(runPath(id, "series"), { ...query, fields: fieldsOf(extremes), compact: "1" }, { signal });
+  return decodeSeries(await response.arrayBuffer(), response.headers)[0];
 }
 
-/** @param {DataView} data @param {string[]} names @param {boolean} raw @returns {Track} */
-export function decodeSeries(data, names, raw) {
-  const width = names.length;
-  const rows = Math.floor(data.byteLength / 8 / width);
+/**
+ * The same curve of several runs.
+ * @param {string[]} ids @param {Query} query @param {boolean} extremes @param {AbortSignal} [signal] @returns {Promise<Track[]>}
+ */
+export async function getManySeries(ids, query, extremes, signal) {
+  const response = await ask("series", { ...query, fields: fieldsOf(extremes), ids }, { signal });
+  return decodeSeries(await response.arrayBuffer(), response.headers);
+}
+
+/** @param {boolean} extremes */
+function fieldsOf(extremes) {
+  return ["x_first", "mean", ...(extremes ? ["min", "max"] : []), ...MARKS.map(([, name]) => name)].join(",");
+}
+
+/** Curves that stand one after the other. @param {ArrayBuffer} body @param {Headers} headers @returns {Track[]} */
+function decodeSeries(body, headers) {
+  const told = (/** @type {string} */ name) => (headers.get(name) ?? "").split(",");
+  const names = told("X-Fields");
+  const small = headers.get("X-Type") === "float32";
+  const origin = Number(headers.get("X-Origin"));
+  const size = small ? 4 : 8;
+  const raw = told("X-Raw");
+  let at = 0;
+  return told("X-Rows").map((rows, i) => {
+    const length = Number(rows) * names.length * size;
+    const view = new DataView(body, at, length);
+    at += length;
+    const read = (/** @type {number} */ place) => (small ? view.getFloat32(4 * place, true) : view.getFloat64(8 * place, true));
+    return track(Number(rows), names, read, origin, raw[i] === "1");
+  });
+}
+
+/** @param {number} rows @param {string[]} names @param {(place: number) => number} read @param {number} origin @param {boolean} raw @returns {Track} */
+function track(rows, names, read, origin, raw) {
   /** @type {Track} */
-  const track = { x: [], y: [], low: [], high: [], marks: [], raw };
+  const found = { x: [], y: [], low: [], high: [], marks: [], raw };
   for (let row = 0; row < rows; row += 1) {
     /** @type {Record<string, number>} */
     const field = {};
     names.forEach((name, column) => {
-      field[name] = data.getFloat64(8 * (row * width + column), true);
+      field[name] = read(row * names.length + column);
     });
-    const x = field.x_first;
-    track.x.push(x);
-    track.y.push(finite(field.mean));
-    track.low.push(finite(field.min ?? field.mean));
-    track.high.push(finite(field.max ?? field.mean));
+    const x = field.x_first + origin;
+    found.x.push(x);
+    found.y.push(finite(field.mean));
+    found.low.push(finite(field.min ?? field.mean));
+    found.high.push(finite(field.max ?? field.mean));
     for (const [kind, name] of MARKS) {
-      if (field[name] > 0) track.marks.push({ x, kind, count: field[name] });
+      if (field[name] > 0) found.marks.push({ x, kind, count: field[name] });
     }
   }
-  return track;
+  return found;
 }
 
 /** @type {["nan" | "inf" | "-inf", string][]} */

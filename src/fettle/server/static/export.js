@@ -4,6 +4,7 @@ import { runPath, url } from "./api.js";
 import { charts } from "./chart.js";
 import { fill, h } from "./dom.js";
 import { integer, words } from "./format.js";
+import { report } from "./report.js";
 
 /** @param {import("./run.js").Run} run */
 export function openExport(run) {
@@ -16,8 +17,8 @@ export function openExport(run) {
   fill(
     dialog,
     h("h2", { id: "export-title", text: "Export" }),
-    h("p", {}, link("Everything as JSON", { type: "all", format: "json" }), " · ", h("a", { href: url(runPath(run.id, "report")), target: "_blank", rel: "noopener", text: "Report as one HTML file" })),
-    h("table", { class: "plain" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Records" }), h("th", { scope: "col", class: "number", text: "rows" }), h("th", { scope: "col", colspan: 2 }, h("span", { class: "hidden", text: "Format" })))), h("tbody", {}, rows)),
+    !report && h("p", {}, link("Everything as JSON", { type: "all", format: "json" }), " · ", h("a", { href: url(runPath(run.id, "report.html")), download: "", text: "HTML report" })),
+    !report && h("table", { class: "plain" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Records" }), h("th", { scope: "col", class: "number", text: "rows" }), h("th", { scope: "col", colspan: 2 }, h("span", { class: "hidden", text: "Format" })))), h("tbody", {}, rows)),
     h("h3", { text: "Charts as PNG" }),
     h("ul", { class: "plain pictures" }, drawn.map((chart) => h("li", {}, h("button", { type: "button", class: "quiet", text: chart.options.label, onclick: () => savePicture(chart, run.id) })))),
     h("form", { method: "dialog" }, h("button", { type: "submit", text: "Close" })),

@@ -5,6 +5,7 @@ import { listenForKeys } from "./keys.js";
 import { offerLaunch } from "./launch.js";
 import { address, at, onMove } from "./place.js";
 import { recall, remember } from "./preferences.js";
+import { report } from "./report.js";
 import { RunList } from "./run-list.js";
 import { applyTheme, toggleTheme } from "./theme.js";
 import { CompareView } from "./views/compare-view.js";
@@ -15,19 +16,21 @@ import { RunsView } from "./views/runs-view.js";
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 const main = element("main");
-const list = new RunList(element("runs"));
+// A report is of one run.
+const list = report ? null : new RunList(element("runs"));
+element("toggle-runs").hidden = !list;
 /** @type {RunView | RunsView | CompareView | null} */
 let view = null;
 
 function show() {
   view?.destroy();
-  const [compare, run] = [at("compare"), at("run")];
+  const [compare, run] = report ? [null, report.run] : [at("compare"), at("run")];
   if (compare) view = new CompareView(main, compare.split(",").map(decodeURIComponent));
   else if (run) view = new RunView(main, run);
-  else view = new RunsView(main, list);
+  else if (list) view = new RunsView(main, list);
   document.body.dataset.view = compare ? "compare" : run ? "run" : "runs";
   element("open-export").hidden = !(view instanceof RunView);
-  list.mark();
+  list?.mark();
   scrollTo(0, 0);
 }
 
@@ -38,7 +41,7 @@ function setRunsOpen(open) {
 }
 
 const wide = matchMedia("(min-width: 1000px)");
-setRunsOpen(wide.matches && recall("runs") !== "closed");
+setRunsOpen(Boolean(list) && wide.matches && recall("runs") !== "closed");
 element("toggle-runs").addEventListener("click", () => {
   const open = document.body.classList.contains("runs-closed");
   setRunsOpen(open);
@@ -66,7 +69,7 @@ listenForKeys({
   launch: () => element("open-launch").click(),
   search: () => {
     if (!(view instanceof RunsView)) setRunsOpen(true);
-    (view instanceof RunsView ? view : list).focusSearch();
+    (view instanceof RunsView ? view : list)?.focusSearch();
   },
 });
 offerLaunch(element("open-launch"), element("launch"));

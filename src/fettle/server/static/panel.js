@@ -23,6 +23,8 @@ export class Context {
     this.tools = tools;
     this.problem = problem;
     this.stop = stop;
+    /** What the problem that is told came from. @type {(() => void) | null} */
+    this.failed = null;
   }
 
   /** @param {EventTarget} target @param {string} name @param {(event: Event) => void} listener */
@@ -48,7 +50,7 @@ export class Context {
       try {
         const data = await this.run.get(name, query());
         if (mine !== turn || this.stop.aborted) return;
-        fill(this.problem);
+        if (this.failed === load) fill(this.problem);
         render(data);
       } catch (error) {
         if (mine === turn) this.fail(error, load);
@@ -64,6 +66,7 @@ export class Context {
   fail(error, retry) {
     if (this.stop.aborted || error?.name === "AbortError") return;
     console.error(error);
+    this.failed = retry;
     const again = () => {
       fill(this.problem);
       retry();

@@ -1,6 +1,7 @@
 // One run as the page knows it: what was asked of the server, kept until news make it old.
 
 import { getJson, getSeries, runPath, url } from "./api.js";
+import { report } from "./report.js";
 import { Stream } from "./stream.js";
 
 /** What a new row makes old. @type {Record<string, string[]>} */
@@ -44,7 +45,7 @@ export class Run extends EventTarget {
   async open() {
     this.row = await this.get("");
     if (this.stop.signal.aborted) return;
-    if (isFinished(this.row.state)) this.connection = "ended";
+    if (report || isFinished(this.row.state)) this.connection = "ended";
     else this.listen();
   }
 

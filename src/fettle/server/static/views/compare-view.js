@@ -1,6 +1,6 @@
 // Several runs side by side: their curves in one chart, what differs in their configuration, paired tests.
 
-import { getJson, getSeries, runPath } from "../api.js";
+import { getJson, getManySeries, runPath } from "../api.js";
 import { Chart } from "../chart.js";
 import { fill, h } from "../dom.js";
 import { decimal, integer, measured, nats, notMeasured, percent, words } from "../format.js";
@@ -79,15 +79,21 @@ export class CompareView {
     const query = { type, x: "step", y: column, from: numberAt("from"), to: numberAt("to"), width };
     chart.window = [numberAt("from"), numberAt("to")];
     const { signal } = this.stop;
-    const ask = async (/** @type {string} */ id) => (type === "fixed_eval" ? evalTrack((await getJson(runPath(id, "evals"), {}, signal)).evals, column) : getSeries(id, query, SWINGING.has(column), signal));
-    const answers = await Promise.allSettled(this.ids.map(ask));
-    if (chart !== this.chart) return;
-    answers.forEach((answer, i) => {
-      if (answer.status === "rejected") return this.fail(answer.reason);
-      const last = answer.value.x.at(-1);
-      if (last !== undefined) chart.domain = [0, Math.max(chart.domain[1], last)];
-      chart.setTrack(this.ids[i], answer.value);
-    });
+    const evals = async (/** @type {string} */ id) => {
+      const answer = await getJson(runPath(id, "evals"), {}, signal).catch((error) => this.fail(error));
+      return evalTrack(answer?.evals ?? [], column);
+    };
+    try {
+      const tracks = await (type === "fixed_eval" ? Promise.all(this.ids.map(evals)) : getManySeries(this.ids, query, SWINGING.has(column), signal));
+      if (chart !== this.chart) return;
+      tracks.forEach((track, i) => {
+        const last = track.x.at(-1);
+        if (last !== undefined) chart.domain = [0, Math.max(chart.domain[1], last)];
+        chart.setTrack(this.ids[i], track);
+      });
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   async compare() {

@@ -1,0 +1,31 @@
+"""A run as one HTML file."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import HTMLResponse
+
+from fettle.server.context import NamedRun, Server
+from fettle.server.shapes import Problem
+
+router = APIRouter(prefix="/api/runs/{id}")
+
+
+@router.get(
+    "/report.html",
+    response_class=HTMLResponse,
+    responses={501: {"model": Problem, "description": "The page is not part of this installation."}},
+)
+def report(server: Server, named: NamedRun) -> HTMLResponse:
+    """The page of a run with all its answers in it: one file that opens from disk and asks for nothing."""
+    from fettle.server.report import report_page
+
+    try:
+        page = report_page(server, named)
+    except FileNotFoundError as error:
+        raise HTTPException(501, "the page is not part of this installation: it is not built") from error
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", named.listed.id)[:150]
+    # Only ever a download: what is in it is not to run under this address.
+    return HTMLResponse(page, headers={"Content-Disposition": f'attachment; filename="{name}.html"'})
