@@ -44,7 +44,7 @@ def root(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A copy that a test may damage, and a cache of its own."""
     shutil.copytree(pristine / "run", tmp_path / "run")
     shutil.copy(pristine / "valid.jsonl", tmp_path)
-    monkeypatch.setenv("FETTLE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("FETTLE_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 

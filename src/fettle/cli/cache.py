@@ -14,7 +14,7 @@ from fettle.cli.output import megabytes, print_json
 def command() -> None:
     """See or prune what evaluations keep: per-token scores by content of weights and samples.
 
-    It lies in $FETTLE_CACHE_DIR, by default ~/.cache/fettle, and can be removed at any time.
+    It lies in $FETTLE_CACHE, by default ~/.cache/fettle, and can be removed at any time.
 
     \b
     Example:

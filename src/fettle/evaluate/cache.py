@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from loguru import logger
 
 from fettle.errors import RunError
+from fettle.runs.cache_folder import cache_folder
 
 NAME = "scores.sqlite"
 BUSY_SECONDS = 60.0
@@ -36,13 +36,6 @@ class CacheInfo:
     """Unix time at which the entry that was not used for longest was used."""
 
 
-def cache_path() -> Path:
-    """$FETTLE_CACHE_DIR, or the user's cache folder."""
-    folder = os.environ.get("FETTLE_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(folder) if folder else Path(base).expanduser() / "fettle") / NAME
-
-
 class ScoreCache:
     """Values by key, shared safely by any number of processes (WAL).
 
@@ -50,7 +43,7 @@ class ScoreCache:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or cache_path()
+        self.path = path or cache_folder() / NAME
         self.hits = 0
         self.misses = 0
         self._db: sqlite3.Connection | None = None
@@ -154,7 +147,7 @@ class ScoreCache:
 
     def _readable(self) -> sqlite3.Connection:
         if self._db is None:
-            raise RunError(f"{self.path}: cannot be used as a cache. Remove it, or set FETTLE_CACHE_DIR")
+            raise RunError(f"{self.path}: cannot be used as a cache. Remove it, or set FETTLE_CACHE")
         return self._db
 
     @contextmanager

@@ -19,6 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 import fettle
+from fettle.runs.cache_folder import cache_folder
 from fettle.runs.follow import READ_BYTES, Place
 from fettle.runs.table import EventTable
 
@@ -31,14 +32,6 @@ MOST_REST = 1 << 20
 MOST_BYTES = 4 << 30
 """Of all files of the cache; those used least recently go first."""
 SUFFIX = ".columns"
-
-
-def cache_folder() -> Path:
-    """Where columns are kept: FETTLE_CACHE, else below the user's cache folder."""
-    named = os.environ.get("FETTLE_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "fettle"
 
 
 class ColumnCache:
