@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,22 +13,20 @@ import pytest
 from fettle.errors import RunError
 from fettle.evaluate.cache import ScoreCache
 
-
-def fill(path: Path, worker: int) -> None:
-    cache = ScoreCache(path)
-    for i in range(200):
-        cache.put([(f"{worker} {i} {j}".encode(), b"x" * 50) for j in range(5)])
+FILL = """
+import sys
+from pathlib import Path
+from fettle.evaluate.cache import ScoreCache
+cache = ScoreCache(Path(sys.argv[1]))
+for i in range(200):
+    cache.put([(f"{sys.argv[2]} {i} {j}".encode(), b"x" * 50) for j in range(5)])
+"""
 
 
 def test_many_processes_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=fill, args=(path, i)) for i in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    workers = [subprocess.Popen([sys.executable, "-c", FILL, str(path), str(i)]) for i in range(3)]
+    assert [worker.wait(120) for worker in workers] == [0, 0, 0]
     assert ScoreCache(path).info().entries == 3000
 
 

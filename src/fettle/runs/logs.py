@@ -18,8 +18,10 @@ FILE_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<8} {name}: {message}"
 class FoldingSink:
     """Writes lines to a stream; identical neighbours become one line and "×N"."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], *, closes: bool = False) -> None:
+        """`closes` says that the stream belongs to the sink and is closed with it."""
         self._stream = stream
+        self._closes = closes
         self._last: str | None = None
         self._repeats = 0
 
@@ -49,7 +51,7 @@ class FoldingSink:
         """Called by loguru when the sink is removed."""
         try:
             self.flush_repeats()
-            if self._stream is not sys.stderr:
+            if self._closes:
                 self._stream.close()
         except (OSError, ValueError):
             return
@@ -64,5 +66,5 @@ def configure_logging(log_path: Path | None, *, level: str = "INFO") -> None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # The sink owns the stream and closes it when loguru removes the sink.
         stream = log_path.open("a", encoding="utf-8", errors="replace")
-        handlers.append({"sink": FoldingSink(stream), "level": "DEBUG", "format": FILE_FORMAT})
+        handlers.append({"sink": FoldingSink(stream, closes=True), "level": "DEBUG", "format": FILE_FORMAT})
     logger.configure(handlers=handlers)  # pyright: ignore[reportArgumentType]  # loguru's stub wants its own TypedDict

@@ -45,7 +45,7 @@ def claim_folder(
     _held[path] = opened
     opened.callback(_held.pop, path, None)
     stream = folder.log_path.open("a", encoding="utf-8", errors="replace")
-    sink = logger.add(FoldingSink(stream), level="DEBUG", format=FILE_FORMAT, filter="fettle")
+    sink = logger.add(FoldingSink(stream, closes=True), level="DEBUG", format=FILE_FORMAT, filter="fettle")
     opened.callback(logger.remove, sink)
     return folder
 
