@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import html
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,13 @@ def drive(path: Path, script: Script, size: tuple[int, int] = (80, 24)) -> Watch
             await script(app, pilot)
         return app
 
-    return asyncio.run(main())
+    return in_a_loop(main())
+
+
+def in_a_loop(work: Coroutine[Any, Any, WatchApp]) -> WatchApp:
+    """Run it on a thread of its own: on this one the browser's driver may have left its loop running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def judged(app: WatchApp) -> bool:

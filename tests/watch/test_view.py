@@ -12,9 +12,10 @@ from fettle.runs import RunFolder
 from fettle.runs.control import read_requests
 from fettle.watch.app import WatchApp
 from fettle.watch.screens import ConfirmScreen, PageScreen
+from fettle.watch.watcher import Watcher
 from page.rich_run import RichRun, write_rich_run
 from server.runs_on_disk import begin, evaluate, finished, train, write_status
-from watch.screen import Pilot, asked, drive, lines, shown, until, until_shown
+from watch.screen import Pilot, asked, drive, in_a_loop, lines, shown, until, until_shown
 
 TITLES = (
     "Loss, nats", "Speed and memory", "Fixed eval", "EM by pattern", "LoRA layers", "Alerts, 2 open", "─Log",
@@ -200,17 +201,13 @@ def test_a_folder_that_vanishes_leaves_its_last_numbers(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_no_run_ends_the_view_with_its_reason(tmp_path: Path) -> None:
-    import asyncio
-
-    from fettle.watch.watcher import Watcher
-
     async def main() -> WatchApp:
         app = WatchApp(Watcher(tmp_path / "nothing"))
         async with app.run_test() as pilot:
             await until(pilot, lambda: app.failure is not None)
         return app
 
-    assert "there is no such run" in str(asyncio.run(main()).failure)
+    assert "there is no such run" in str(in_a_loop(main()).failure)
 
 
 # -- keys -----------------------------------------------------------------------
