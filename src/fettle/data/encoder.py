@@ -71,8 +71,8 @@ class ChatEncoder:
                 sequences.append(fitted)
                 kept.append(index)
         words = {
-            "truncated": f"cut at the beginning to training.max_seq_length {self._max}",
-            "dropped_too_long": f"left out: longer than training.max_seq_length {self._max}",
+            "truncated": f"cut at the beginning to max_seq_length {self._max}",
+            "dropped_too_long": f"left out: longer than max_seq_length {self._max}",
             "without_label": "left out: no token to learn from",
         }
         messages = [

@@ -167,25 +167,33 @@ def max_t(path: PairedPath, *, seed: int = 0, resamples: int = RESAMPLES) -> Flo
     the fact. All resamples are one matrix product.
     """
     difference_NJ = path.values[:, :-1] - path.values[:, -1:]
+    return largest_under_flips(difference_NJ, seed=seed, resamples=resamples)
+
+
+def largest_under_flips(
+    difference_NJ: Floats, *, seed: int = 0, resamples: int = RESAMPLES, both_sides: bool = False
+) -> Floats:
+    """Largest z = Σεd / sqrt(Σd²) of J columns with a random sign ε for each row, sorted, [resamples].
+
+    `both_sides` takes the largest |z|.
+    """
     scale_J = np.sqrt((difference_NJ**2).sum(0))
     moving_J = scale_J > 0
     if not moving_J.any():
         return np.zeros(resamples)
     unit_NJ = (difference_NJ[:, moving_J] / scale_J[moving_J]).astype(np.float32)
     flips = np.random.default_rng(seed)
-    rows = max(1, min(resamples, RESAMPLED_AT_ONCE // path.samples))
-    blocks = [
-        _largest_flipped(unit_NJ, min(rows, resamples - done), flips) for done in range(0, resamples, rows)
-    ]
+    rows = max(1, min(resamples, RESAMPLED_AT_ONCE // len(unit_NJ)))
+    blocks: list[NDArray[np.float32]] = []
+    for done in range(0, resamples, rows):
+        z_BJ = _flipped(unit_NJ, min(rows, resamples - done), flips)
+        blocks.append((np.abs(z_BJ) if both_sides else z_BJ).max(1))
     return np.sort(np.concatenate(blocks)).astype(np.float64)
 
 
-def _largest_flipped(
-    unit_NJ: NDArray[np.float32], rows: int, flips: np.random.Generator
-) -> NDArray[np.float32]:
+def _flipped(unit_NJ: NDArray[np.float32], rows: int, flips: np.random.Generator) -> NDArray[np.float32]:
     n = unit_NJ.shape[0]
     bits = np.frombuffer(flips.bytes((rows * n + 7) // 8), dtype=np.uint8)
     bits_BN = np.unpackbits(bits, count=rows * n).reshape(rows, n).astype(np.float32)
     # Σ ε·d with ε = 2·bit - 1, without a second pass over the large matrix.
-    z_BJ = 2.0 * (bits_BN @ unit_NJ) - unit_NJ.sum(0)
-    return z_BJ.max(1)
+    return 2.0 * (bits_BN @ unit_NJ) - unit_NJ.sum(0)

@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.decide.compare import holm, mcnemar_two_sided
-from fettle.decide.paired import Metric, PairedPath, pair
+from fettle.decide.paired import Metric, PairedPath, largest_under_flips, pair
 from fettle.runs.records import FixedEval, SampleResults
 
 Outcome = Literal["improved", "regressed", "equivalent", "undecided"]
 MARGINS: dict[Metric, float] = {"exact_match": 0.005, "cross_entropy": 0.005}
 """Changes up to these are not worth having: a share of samples, nats per token."""
 ALPHA = 0.05
-RESAMPLES = 4_000
-RESAMPLED_AT_ONCE = 8_000_000
 POWER_QUANTILE = 0.8416212335729143
 """Of the normal distribution, for a power of 80 %."""
 
@@ -139,18 +137,7 @@ def _largest(path: PairedPath, columns: list[int], base: int, seed: int) -> NDAr
     """The largest |z| of any candidate, were all equal to the baseline, [resamples]."""
     contrast_NK = path.values[:, columns] - path.values[:, [base]]
     residual_NK = contrast_NK - contrast_NK.sum(0) / path.weights.sum() * path.weights[:, None]
-    scale_K = np.sqrt((residual_NK**2).sum(0))
-    moving_K = scale_K > 0
-    if not moving_K.any():
-        return np.zeros(RESAMPLES)
-    unit_NK = residual_NK[:, moving_K] / scale_K[moving_K]
-    rng, n = np.random.default_rng(seed), path.samples
-    rows = max(1, min(RESAMPLES, RESAMPLED_AT_ONCE // n))
-    blocks: list[NDArray[np.float64]] = []
-    for done in range(0, RESAMPLES, rows):
-        signs_BN = rng.choice(np.array([-1.0, 1.0]), size=(min(rows, RESAMPLES - done), n))
-        blocks.append(np.abs(signs_BN @ unit_NK).max(1))
-    return np.concatenate(blocks)
+    return largest_under_flips(residual_NK, seed=seed, both_sides=True)
 
 
 def _exceeding(largest: NDArray[np.float64], value: float, error: float) -> float:

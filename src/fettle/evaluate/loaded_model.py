@@ -13,11 +13,8 @@ from loguru import logger
 
 from fettle.errors import ModelError
 from fettle.evaluate.subject import ADAPTER_CONFIG, Subject
-from fettle.runs.folder import read_json
-from fettle.train.model import CURE, first_line, quiet_peft
-
-# Says where an adapter came from, not how it is built.
-NOT_STRUCTURE = frozenset({"base_model_name_or_path", "revision", "inference_mode", "peft_version"})
+from fettle.evaluate.weights import configuration
+from fettle.train.model import first_line, quiet_peft, read_model
 
 
 class LoadedModel:
@@ -63,19 +60,14 @@ class LoadedModel:
         self.close()
         transformers.utils.logging.disable_progress_bar()
         began = time.perf_counter()
-        try:
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                name, dtype=self._dtype, attn_implementation="sdpa"
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"'{name}' cannot be loaded: {first_line(error)}. {CURE}") from error
+        model = read_model(name, dtype=self._dtype, attn_implementation="sdpa")
         self._model = model.to(self.device)
         self._name = name
         self.loads += 1
         logger.info("loaded {} in {:.1f} s", name, time.perf_counter() - began)
 
     def _put_on(self, folder: Path) -> None:
-        structure = _structure(folder)
+        structure = configuration(folder / ADAPTER_CONFIG)
         try:
             if self._structure != structure:
                 self._wrap(folder)
@@ -108,16 +100,6 @@ class LoadedModel:
                     shapes = f"{list(tensor.shape)}, not {list(places[name].shape)}"
                     raise ValueError(f"{name} has the shape {shapes}")
                 places[name].copy_(tensor)
-
-
-def _structure(folder: Path) -> dict[str, Any]:
-    """What adapters must have in common to take each other's places."""
-    config = read_json(folder / ADAPTER_CONFIG) or {}
-    structure = {key: value for key, value in config.items() if key not in NOT_STRUCTURE}
-    for key in ("target_modules", "modules_to_save"):  # Sets, written in any order.
-        if isinstance(structure.get(key), list):
-            structure[key] = sorted(structure[key])
-    return structure
 
 
 def _best_device() -> str:

@@ -13,7 +13,7 @@ import xxhash
 
 from fettle.errors import ModelError
 
-# Says where the weights came from or who wrote them, not what they compute.
+# Says where the weights came from or who wrote them, neither what they compute nor how they are built.
 NOT_CONTENT = frozenset(
     {"_name_or_path", "transformers_version", "base_model_name_or_path", "revision", "inference_mode",
      "peft_version", "auto_mapping", "dtype", "torch_dtype"}
@@ -48,7 +48,8 @@ def weights_digest(folder: Path, memo: DigestMemo | None = None) -> str:
         parts += known.split(" ")
     for name in ("adapter_config.json", "config.json"):
         if (folder / name).is_file():
-            parts.append(_config_digest(folder / name))
+            content = orjson.dumps(configuration(folder / name), option=orjson.OPT_SORT_KEYS)
+            parts.append(xxhash.xxh3_128_hexdigest(content))
             break
     return xxhash.xxh3_128_hexdigest(" ".join(sorted(parts)).encode())
 
@@ -73,6 +74,22 @@ def weight_files(folder: Path) -> list[Path]:
         if found := sorted(folder.glob(pattern)):
             return found
     return []
+
+
+def configuration(file: Path) -> dict[str, Any]:
+    """What a model's or adapter's configuration says of how it is built. Raises ModelError.
+
+    Adapters of equal configurations can take each other's places on a base.
+    """
+    try:
+        config: Any = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+    content = {k: v for k, v in cast("Mapping[str, Any]", config).items() if k not in NOT_CONTENT}
+    for key in ("target_modules", "modules_to_save"):  # Sets, written in any order.
+        if isinstance(content.get(key), list):
+            content[key] = sorted(cast("list[str]", content[key]))
+    return content
 
 
 def broken_weights(folder: Path) -> str | None:
@@ -127,15 +144,3 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
     tensors = cast("dict[str, Any]", header)
     tensors.pop("__metadata__", None)
     return tensors, HEADER_BYTES + length
-
-
-def _config_digest(file: Path) -> str:
-    try:
-        config: Any = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error
-    content = {k: v for k, v in cast("Mapping[str, Any]", config).items() if k not in NOT_CONTENT}
-    for key in ("target_modules", "modules_to_save"):  # Sets, written in any order.
-        if isinstance(content.get(key), list):
-            content[key] = sorted(cast("list[str]", content[key]))
-    return xxhash.xxh3_128_hexdigest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))

@@ -237,7 +237,7 @@ def _check(model: Any, sequences: list[Sequence]) -> None:
         if isinstance(context, int) and len(sequence) > context:
             raise DataError(
                 f"sequence {i} has {len(sequence)} tokens, more than the model's context of {context}. "
-                "Shorten it, or lower training.max_seq_length."
+                "Shorten it, or lower max_seq_length."
             )
         low, high = int(sequence.input_ids.min()), int(sequence.input_ids.max())
         if low < 0 or high >= known:

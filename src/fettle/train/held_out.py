@@ -91,7 +91,7 @@ def encode_held_out(
     for message in encoded.messages:
         logger.warning("fixed eval: {}", message)
     if not encoded.sequences:
-        raise DataError(f"{path}: no example fits into training.max_seq_length")
+        raise DataError(f"{path}: no example fits into max_seq_length")
     kept = [examples[i] for i in encoded.kept]
     eval_set = FixedEvalSet(encoded.sequences, kept, [e.id for e in kept], [classifier.kind(e) for e in kept])
     return eval_set, {**encoded.counts, "sequences": len(encoded.sequences)}

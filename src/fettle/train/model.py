@@ -44,14 +44,22 @@ def load_model(config: Config, device: Any) -> Any:
     Raises ModelError when weights cannot be read, or when `lora.target_modules`
     match no layer.
     """
+    model = read_model(config.model, dtype=weights_dtype(config, device))
+    model.to(device)
+    return model if config.lora is None else with_lora(model, config)
+
+
+def read_model(name: str, **options: Any) -> Any:
+    """The causal language model of a folder or hub id; `options` are those of `from_pretrained`.
+
+    Raises ModelError when its weights cannot be read.
+    """
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=weights_dtype(config, device))
+        return AutoModelForCausalLM.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model: '{config.model}' cannot be loaded: {first_line(error)}. {CURE}") from error
-    model.to(device)
-    return model if config.lora is None else with_lora(model, config)
+        raise ModelError(f"model: '{name}' cannot be loaded: {first_line(error)}. {CURE}") from error
 
 
 def weights_dtype(config: Config, device: Any) -> Any:
