@@ -28,7 +28,10 @@ class PageScreen(Screen[None]):
         self, title: str, lines: Callable[[Facts, int], list[Text]], tail: bool, facts: Facts
     ) -> None:
         super().__init__()
-        self._title = title
+        # Facts may come before the screen is composed, when no query finds these.
+        self._page = VerticalScroll(id="page")
+        self._page.border_title = f"{title} – Esc: back"
+        self._text = Static(id="lines", markup=False)
         self._lines = lines
         self._tail = tail
         """Whether it shows its end, and stays there while it grows."""
@@ -36,12 +39,11 @@ class PageScreen(Screen[None]):
         self._shown: list[Text] = []
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(id="page") as page:
-            page.border_title = f"{self._title} – Esc: back"
-            yield Static(id="lines", markup=False)
+        with self._page:
+            yield self._text
 
     def on_mount(self) -> None:
-        self.query_one("#page").focus()
+        self._page.focus()
         self.call_after_refresh(self.show, self._facts)
 
     def on_resize(self) -> None:
@@ -50,9 +52,7 @@ class PageScreen(Screen[None]):
     def show(self, facts: Facts) -> None:
         """Draw these facts; a page that was scrolled up stays where it is."""
         self._facts = facts
-        if not self.is_mounted:
-            return
-        page = self.query_one("#page", VerticalScroll)
+        page = self._page
         width = page.scrollable_content_region.width
         if width <= 0:
             return
@@ -61,17 +61,17 @@ class PageScreen(Screen[None]):
         if lines == self._shown:
             return
         self._shown = lines
-        self.query_one("#lines", Static).update(Text("\n").join(lines))
+        self._text.update(Text("\n").join(lines))
         if self._tail and (first or at_end):
             self.call_after_refresh(page.scroll_end, animate=False)
 
     def action_top(self) -> None:
         """To the first line."""
-        self.query_one("#page", VerticalScroll).scroll_home(animate=False)
+        self._page.scroll_home(animate=False)
 
     def action_bottom(self) -> None:
         """To the last line."""
-        self.query_one("#page", VerticalScroll).scroll_end(animate=False)
+        self._page.scroll_end(animate=False)
 
 
 class ConfirmScreen(ModalScreen[bool]):
