@@ -12,6 +12,9 @@ import peft
 import torch
 import yaml
 
+from fettle.config import EvaluationConfig
+from fettle.evaluate.evaluation import Evaluation, evaluate
+from fettle.evaluate.subject import find_subjects
 from fettle.runs import RunFolder, write_checkpoint
 from tiny_models import tiny_model, tiny_tokenizer
 
@@ -64,3 +67,11 @@ def write_run(root: Path, steps: tuple[int, ...] = (10, 20, 30)) -> Path:
             {"step": step},
         )
     return folder.path
+
+
+def run_evaluation(root: Path, checkpoints: str = "all", **more: Any) -> Evaluation:
+    """`fettle eval run` in this folder; `more` are arguments of `evaluate`."""
+    subjects, skipped = find_subjects(str(root / "run"), checkpoints, best=20)
+    config = more.pop("config", EvaluationConfig())
+    data = more.pop("data", [root / "valid.jsonl"])
+    return evaluate(subjects, data, config, out=root / "eval_runs", skipped=skipped, **more)

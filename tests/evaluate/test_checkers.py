@@ -256,7 +256,7 @@ def test_the_reference_is_the_last_answer_of_the_data() -> None:
     messages = [
         {"role": r, "content": c} for r, c in [("user", "1+1?"), ("assistant", "2"), ("user", "And 2+2?")]
     ]
-    found = reference(Example([*messages, {"role": "assistant", "content": "4"}]), {"tests": ""})
+    found = reference(Example([*messages, {"role": "assistant", "content": "4"}], fields={"tests": ""}))
     assert (found.text, found.question, found.fields) == ("4", "And 2+2?", {"tests": ""})
     gone = verdict({"kind": "exact", "reference_field": "gold"}, "4", "4")
     assert (gone.correct, gone.reason) == (None, "the data line has no field 'gold'")

@@ -16,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints_on_disk import save_adapter, save_base, write_chats, write_run
+from checkpoints_on_disk import run_evaluation as run
+from checkpoints_on_disk import save_adapter, save_base, write_chats
 from fettle.cli import main
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, read_examples
@@ -30,29 +31,6 @@ from fettle.scoring import score
 from tiny_models import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("evaluated")
-    write_run(root)
-    return root
-
-
-@pytest.fixture
-def root(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy that a test may damage, and a cache of its own."""
-    shutil.copytree(pristine / "run", tmp_path / "run")
-    shutil.copy(pristine / "valid.jsonl", tmp_path)
-    monkeypatch.setenv("FETTLE_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def run(root: Path, checkpoints: str = "all", **more: Any) -> Evaluation:
-    subjects, skipped = find_subjects(str(root / "run"), checkpoints, best=20)
-    config = more.pop("config", EvaluationConfig())
-    data = more.pop("data", [root / "valid.jsonl"])
-    return evaluate(subjects, data, config, out=root / "eval_runs", skipped=skipped, **more)
 
 
 def sums(evaluation: Evaluation) -> dict[str, np.ndarray]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fettle.cli.output import console, number, print_json
+from fettle.cli.eval_output import print_evaluation, progress
+from fettle.cli.output import print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from fettle.evaluate.evaluation import Evaluation, Progress
     from fettle.evaluate.subject import Skipped, Subject
 
 
@@ -42,6 +38,19 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]))
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]))
 @click.option("--base/--no-base", default=None, help="Whether to evaluate the base model too.")
+@click.option("--generate", is_flag=True, help="Have the last answer of each chat generated.")
+@click.option(
+    "--checker", "checkers", multiple=True, metavar="KIND",
+    help="Judge answers: exact, normalised, number, regex, choice, json, math, code, judge or custom.",
+)  # fmt: skip
+@click.option("-n", "generation_n", type=int, help="Answers of each prompt; more than one for pass@k.")
+@click.option("--temperature", "generation_temperature", type=float, help="0 is greedy.")
+@click.option("--top-p", "generation_top_p", type=float)
+@click.option("--max-new-tokens", "generation_max_new_tokens", type=int, help="Of the longest answer.")
+@click.option(
+    "--stop", "generation_stop", multiple=True, help="A text that ends an answer; may be given again."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a profile.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
@@ -52,11 +61,16 @@ def command(
     checkpoints: str,
     data: tuple[Path, ...],
     out: Path,
+    generate: bool,
+    checkers: tuple[str, ...],
+    overrides: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **flags: Any,
 ) -> None:
     """Evaluate checkpoints by teacher forcing: exact match, cross-entropy, calibration, entropy.
+
+    With --generate or --checker the model answers as well, and its answers are judged.
 
     RUN is the folder of a run of fettle or of Hugging Face `Trainer`; MODEL a model or adapter folder, or a
     hub id. The base is loaded once and adapters are swapped on it. Results go to eval_runs/run_<time>_<data>;
@@ -66,13 +80,15 @@ def command(
     Example:
       fettle eval runs/<run>
       fettle eval runs/<run> --checkpoints best,last --data hard.jsonl --profile quick_test
+      fettle eval runs/<run> --checker number -n 4 --temperature 0.7
     """
     from fettle.config import evaluation_config, evaluation_profiles
 
     if list_profiles:
         print_json(evaluation_profiles(profiles))
         return
-    config = evaluation_config(profile, {k: v for k, v in flags.items() if v is not None}, profiles)
+    given = _given(flags, checkers, generate=generate)
+    config = evaluation_config(profile, given, profiles, overrides)
 
     from fettle.evaluate.evaluation import evaluate
     from fettle.runs import configure_logging
@@ -80,10 +96,24 @@ def command(
     subjects, skipped = _subjects(targets, checkpoints, base=config.base)
     files = list(data) or _fixed_evals(targets)
     configure_logging(None, level="WARNING")
-    with _progress(enabled=not quiet and sys.stderr.isatty()) as on_progress:
+    with progress(enabled=not quiet and sys.stderr.isatty()) as on_progress:
         evaluation = evaluate(subjects, files, config, out=out, skipped=skipped, on_progress=on_progress)
-    _print(evaluation, as_json=as_json)
+    print_evaluation(evaluation, as_json=as_json)
     sys.exit(0 if evaluation.results else 1)
+
+
+def _given(flags: dict[str, Any], checkers: tuple[str, ...], *, generate: bool) -> dict[str, Any]:
+    """Flags that were given, by key and section of a profile."""
+    given = {key: value for key, value in flags.items() if value not in (None, ())}
+    names = [key for key in given if key.startswith("generation_")]
+    generation = {name.removeprefix("generation_"): given.pop(name) for name in names}
+    if "stop" in generation:
+        generation["stop"] = list(generation["stop"])
+    if generate or generation:
+        given["generation"] = generation
+    if checkers:
+        given["checkers"] = {kind: {"kind": kind} for kind in checkers}
+    return given
 
 
 def _subjects(targets: tuple[str, ...], which: str, *, base: bool) -> tuple[list[Subject], list[Skipped]]:
@@ -125,66 +155,3 @@ def _fixed_evals(targets: tuple[str, ...]) -> list[Path]:
     if not found:
         raise DataError(f"{', '.join(targets)}: names no held-out file. Give one: --data valid.jsonl")
     return list(found)
-
-
-def _print(evaluation: Evaluation, *, as_json: bool) -> None:
-    rows = evaluation.rows()
-    if as_json:
-        skipped = [asdict(skip) for skip in evaluation.skipped]
-        print_json({"folder": str(evaluation.folder), "results": rows, "skipped": skipped})
-        return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    several = len({row["data"] for row in rows}) > 1
-    for name in ("", *(("data",) if several else ()), "EM", "CE", "ECE", "entropy", "samples", "run now"):
-        table.add_column(name, justify="left" if name in ("", "data") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["name"],
-            *((row["data"],) if several else ()),
-            _with_interval(row, "exact_match", scale=100, digits=1, unit=" %"),
-            _with_interval(row, "cross_entropy", digits=3),
-            number(row["expected_calibration_error"], 3),
-            number(row["entropy"], 3),
-            str(row["samples"]),
-            str(row["samples_run"]),
-        )
-    console().print(table)
-    for skip in evaluation.skipped:
-        click.echo(f"skipped {skip.name}: {skip.reason}")
-    click.echo(f"\nresults  {evaluation.folder}")
-
-
-def _with_interval(row: dict[str, Any], key: str, *, digits: int, scale: float = 1, unit: str = "") -> str:
-    """Value and half its 95 % interval."""
-    value, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
-    if value is None:
-        return "—"
-    half = "" if low is None else f" ± {scale * (high - low) / 2:.{digits}f}"
-    return f"{scale * value:.{digits}f}{unit}{half}"
-
-
-@contextmanager
-def _progress(*, enabled: bool) -> Generator[Callable[[Progress], None] | None]:
-    """One bar over all checkpoints, one over the samples of this one."""
-    if not enabled:
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    columns = (
-        bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[unit]}"), bars.TimeRemainingColumn(),
-    )  # fmt: skip
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        overall = bar.add_task("evaluating", total=None, unit="checkpoints")
-        inner = bar.add_task("", total=None, unit="tokens")
-
-        def show(at: Progress) -> None:
-            done = at.number - 1 + at.tokens_done / max(1, at.tokens)
-            bar.update(overall, total=at.subjects, completed=round(done, 2))
-            bar.update(inner, description=at.subject, total=at.tokens, completed=at.tokens_done)
-
-        yield show

@@ -67,6 +67,9 @@ class RegexConfig(AnswerChecker):
 
 class ChoiceConfig(AnswerChecker):
     kind: Literal["choice"] = "choice"
+    by: Literal["letter", "likelihood"] = "letter"
+    """letter: the one that a generated answer settles on. likelihood: none is generated; the choice counts
+    that is the likeliest answer, by log-probability, and also per character and per byte."""
     choices_field: str = "choices"
     """Field of a data line that lists the choices, in the order of their letters."""
     choices: int = Field(default=4, ge=2, le=26)

@@ -117,7 +117,7 @@ def _suggestion(path: KeyPath) -> str:
     section, name = ".".join(str(part) for part in path[:-1]), str(path[-1])
     key = meant(section, name)
     if key is None:
-        return f"`fettle train --help` names the keys{f' of {section}' if section else ''}"
+        return f"The documentation lists the keys{f' of {section}' if section else ''}"
     parent, _, leaf = key.rpartition(".")
     if parent == section:
         return f"Did you mean '{leaf}'?"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from fettle.config.checkers import CheckerConfig, ChoiceConfig, checker_config
+from fettle.config.diagnosis import Origins
 from fettle.config.document import parse_document
-from fettle.config.load import check_section, read_text
+from fettle.config.load import check_section, override, read_text
 from fettle.config.patterns import PatternsConfig
-from fettle.config.strict import Strict
+from fettle.config.sampling import SamplingConfig
+from fettle.config.strict import Strict, disagreement
 from fettle.errors import ConfigError
 
 PROFILES = "evaluation_profiles.yaml"
 DEFAULT_PROFILE = "full_evaluation"
+CheckerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
 class EvaluationConfig(Strict):
@@ -40,21 +45,75 @@ class EvaluationConfig(Strict):
     """Whether the model that was fine-tuned is evaluated as well."""
     patterns: PatternsConfig = PatternsConfig()
     """Kinds of prompts and lengths of answers."""
+    generation: SamplingConfig | None = None
+    """How the last answer of each chat is generated. null: not at all, or greedily where a checker asks."""
+    checkers: dict[CheckerName, CheckerConfig] = Field(default_factory=dict[str, CheckerConfig])
+    """What judges the generated answers, by a name of yours: a kind alone, or a section with its keys."""
+    pass_at: list[Annotated[int, Field(ge=1)]] | None = None
+    """k of pass@k. null: 1, 2, 4 ... up to the answers of each prompt."""
+
+    @field_validator("checkers", mode="before")
+    @classmethod
+    def _checkers(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        given = cast("dict[str, Any]", value)
+        return {name: checker_config(keys, f"checkers.{name}") for name, keys in given.items()}
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        n = self.sampling.n if self.sampling else 1
+        if too_many := [k for k in self.pass_at or () if k > n]:
+            text = f"pass@{max(too_many)} cannot be told from {n} answers of a prompt. Raise generation.n"
+            raise disagreement({"pass_at": text})
+        return self
+
+    @property
+    def sampling(self) -> SamplingConfig | None:
+        """How answers are generated; None where none is needed."""
+        return self.generation or (SamplingConfig() if self.answer_checkers else None)
+
+    @property
+    def answer_checkers(self) -> dict[str, CheckerConfig]:
+        """Those that judge generated answers."""
+        return {name: c for name, c in self.checkers.items() if name not in self.rankings}
+
+    @property
+    def rankings(self) -> dict[str, ChoiceConfig]:
+        """Those that rank choices by their likelihood."""
+        choices = {name: c for name, c in self.checkers.items() if isinstance(c, ChoiceConfig)}
+        return {name: c for name, c in choices.items() if c.by == "likelihood"}
+
+    @property
+    def ks(self) -> list[int]:
+        """k of pass@k, rising."""
+        n = self.sampling.n if self.sampling else 1
+        return sorted(set(self.pass_at or [2**i for i in range(n.bit_length())]))
 
 
 def evaluation_config(
-    profile: str | None, flags: Mapping[str, Any], profiles: Path | None = None
+    profile: str | None,
+    flags: Mapping[str, Any],
+    profiles: Path | None = None,
+    overrides: Iterable[str] = (),
 ) -> EvaluationConfig:
     """A profile's keys under those that were given explicitly, which win.
 
-    `profiles` is a YAML file with more profiles; by default `evaluation_profiles.yaml` here, where
-    there is one. Raises ConfigError.
+    A section among the flags is laid over that of the profile; `overrides` are texts such as
+    `generation.temperature=0.7`. `profiles` is a YAML file with more profiles; by default
+    `evaluation_profiles.yaml` here, where there is one. Raises ConfigError.
     """
     known = evaluation_profiles(profiles)
     name = profile or DEFAULT_PROFILE
     if name not in known:
         raise ConfigError(f"--profile {name}: there is no such profile. There are: {', '.join(known)}")
-    return check_section(EvaluationConfig, {**known[name], **flags}, f"profile {name}")
+    values = copy.deepcopy(known[name])
+    for key, value in flags.items():
+        values[key] = {**(values.get(key) or {}), **value} if isinstance(value, dict) else value
+    origins = Origins(f"profile {name}", {}, {})
+    if complaints := [text for text in (override(values, o, origins) for o in overrides) if text]:
+        raise ConfigError("\n".join(complaints))
+    return check_section(EvaluationConfig, values, f"profile {name}")
 
 
 def evaluation_profiles(path: Path | None = None) -> dict[str, dict[str, Any]]:

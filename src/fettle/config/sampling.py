@@ -38,6 +38,6 @@ class SamplingConfig(Strict):
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
         if self.temperature == 0 and self.n > 1:
-            text = "must be above 0 where n is above 1: greedy answers are all the same"
+            text = "temperature must be above 0 where n is above 1: greedy answers are all the same"
             raise disagreement({"temperature": text})
         return self

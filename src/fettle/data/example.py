@@ -14,6 +14,7 @@ import xxhash
 from fettle.errors import DataError
 
 SHOWN_PROBLEMS = 5
+CHAT_FIELDS = frozenset({"messages", "prompt", "completion", "tools"})
 Message = dict[str, Any]
 
 
@@ -29,6 +30,8 @@ class Example:
     tools: list[Any] | None = None
     given: int = 0
     """Leading messages that a `prompt` gave: no loss falls on them."""
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What else stands in the line: choices, tests, a schema."""
 
     @property
     def answers(self) -> list[int]:
@@ -114,7 +117,8 @@ def _example(line: bytes, path: Path, number: int, pattern_field: str) -> Exampl
     pattern = row.get(pattern_field, "")
     if not isinstance(pattern, str):
         raise DataError(f"{where}: {pattern_field} must be a string, not {type(pattern).__name__}")
-    return Example(messages, pattern, path, number, row.get("tools"), given)
+    others = {name: value for name, value in row.items() if name not in CHAT_FIELDS}
+    return Example(messages, pattern, path, number, row.get("tools"), given, others)
 
 
 def _messages(row: dict[str, Any], where: str) -> tuple[list[Message], int]:

@@ -19,14 +19,12 @@ from loguru import logger
 from fettle.config import EvaluationConfig, dump_values
 from fettle.errors import DataError, ModelError
 from fettle.evaluate.cache import ScoreCache
-from fettle.evaluate.cached_scoring import CachedScoring
+from fettle.evaluate.cached_model import CachedModel
+from fettle.evaluate.measurement import Measures, OnStage, Stage
 from fettle.evaluate.results_folder import ResultsFolder
-from fettle.evaluate.sample_rows import prediction_rows, sample_rows, spread
-from fettle.evaluate.samples import EvaluationData, read_evaluation_data
+from fettle.evaluate.samples import EncodedData, EvaluationData, read_evaluation_data
 from fettle.evaluate.subject import Skipped, Subject
-from fettle.metrics import pattern_matrix, summarise_samples
 from fettle.runs.records import SampleResults
-from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.model import load_tokenizer
 
 
@@ -38,9 +36,11 @@ class Progress:
     number: int
     """Of this one, from 1."""
     subjects: int
-    tokens_done: int
-    tokens: int
-    """Of this subject on this file; those of samples that were known are left out."""
+    stage: Stage
+    """What is under way: tokens are scored, answers generated, choices ranked, or checks made."""
+    done: int
+    total: int
+    """Of this stage; what was known is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +91,26 @@ def evaluate(
     cache: ScoreCache | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
-    """Score all subjects on all files of held-out chats.
+    """Score all subjects on all files of held-out chats, and have them answer where that was asked for.
 
     What is in the cache is not run again, and where everything is, no model is loaded. A subject that
     cannot be evaluated is skipped with its reason; the others go on. The same call goes on with a folder
     that was cut short. Raises DataError for data that cannot be used, RunError where results cannot be
     written.
     """
+    model = CachedModel(cache or ScoreCache(), config)
+    measures = Measures(model, config)
     files = [read_evaluation_data(path, config) for path in data]
     folder = _folder(out, subjects, files, config)
-    scoring = CachedScoring(cache or ScoreCache(), config)
     results: list[SubjectResult] = []
     left_out = list(skipped)
-    with _described(folder, scoring, files, left_out), _logged(folder, "evaluation"):
+    with _described(folder, model, files, left_out), _logged(folder, "evaluation"):
         encode = _Encoder(config, several_files=len(files) > 1)
         for number, subject in enumerate(subjects, 1):
             tell = partial(_tell, on_progress, subject.name, number, len(subjects))
             with _logged(folder, subject.name):
                 try:
-                    results += [_evaluate(subject, file, folder, scoring, encode, tell) for file in files]
+                    results += [_evaluate(subject, file, folder, measures, encode, tell) for file in files]
                 except (ModelError, DataError) as error:
                     logger.warning("{} is skipped: {}", subject.name, error)
                     left_out.append(Skipped(subject.name, str(error)))
@@ -118,34 +119,13 @@ def evaluate(
 
 
 def _evaluate(
-    subject: Subject,
-    file: EvaluationData,
-    folder: ResultsFolder,
-    scoring: CachedScoring,
-    encode: _Encoder,
-    on_tokens: Callable[[int, int], None],
-) -> SubjectResult:
-    began = time.perf_counter()
-    eval_set, counts = encode(subject, file)
-    scores, run = scoring.score(subject, eval_set.sequences, on_tokens)
-    samples = sample_results(scores, eval_set.sample_ids, eval_set.patterns)
-    rows = sample_rows(samples, scores)
-    matrix = pattern_matrix(
-        samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum,
-        encode.config.patterns.length_bins,
-    )  # fmt: skip
-    summary: dict[str, Any] = {
-        **summarise_samples(samples),
-        "samples_run": run,
-        "seconds": time.perf_counter() - began,
-        "peak_memory_bytes": _peak_memory(),
-        "unscored": len(file.examples) - len(eval_set),
-        "encoding": counts,
-        "per_sample": spread(rows),
-        "patterns": [cell.to_json() for cell in matrix.cells],
-    }
+    subject: Subject, file: EvaluationData, folder: ResultsFolder, measures: Measures, encode: _Encoder,
+    on_stage: OnStage,
+) -> SubjectResult:  # fmt: skip
+    found = measures.measure(subject, encode(subject, file), on_stage)
+    summary = {**found.summary, "peak_memory_bytes": _peak_memory()}
     name = f"{subject.name}/{file.path.stem}" if encode.several_files else subject.name
-    folder.write_result(name, summary, rows, prediction_rows(eval_set, rows))
+    folder.write_result(name, summary, found.rows, found.texts)
     em, ce = summary["exact_match"], summary["cross_entropy"]
     logger.info(
         "{} on {}: EM {}  CE {}  ({} of {} samples run, {:.1f} s)",
@@ -153,25 +133,25 @@ def _evaluate(
         file.path.name,
         "not measured" if em is None else f"{em:.1%}",
         "not measured" if ce is None else f"{ce:.4f}",
-        run,
-        len(rows),
+        summary["samples_run"],
+        len(found.rows),
         summary["seconds"],
     )
-    return SubjectResult(subject, file.path, summary, samples)
+    return SubjectResult(subject, file.path, summary, found.samples)
 
 
 class _Encoder:
     """Samples as tokens, once a tokenizer."""
 
     def __init__(self, config: EvaluationConfig, *, several_files: bool) -> None:
-        self.config = config
         self.several_files = several_files
-        self._known: dict[tuple[str, Path], tuple[FixedEvalSet, dict[str, int]]] = {}
+        self._config = config
+        self._known: dict[tuple[str, Path], EncodedData] = {}
 
-    def __call__(self, subject: Subject, file: EvaluationData) -> tuple[FixedEvalSet, dict[str, int]]:
+    def __call__(self, subject: Subject, file: EvaluationData) -> EncodedData:
         key = (subject.tokenizer, file.path)
         if key not in self._known:
-            self._known[key] = file.encode(load_tokenizer(subject.tokenizer), self.config)
+            self._known[key] = EncodedData(file, load_tokenizer(subject.tokenizer), self._config)
         return self._known[key]
 
 
@@ -193,7 +173,7 @@ def _folder(
 
 @contextmanager
 def _described(
-    folder: ResultsFolder, scoring: CachedScoring, files: Sequence[EvaluationData], skipped: Sequence[Skipped]
+    folder: ResultsFolder, model: CachedModel, files: Sequence[EvaluationData], skipped: Sequence[Skipped]
 ) -> Generator[None]:
     """metadata.json from the beginning to the end, however it ends."""
     began, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
@@ -213,15 +193,15 @@ def _described(
                     }
                     for f in files
                 ],
-                "weights": scoring.known_weights,
+                "weights": model.known_weights,
                 "skipped": [asdict(s) for s in skipped],
-                "device": str(scoring.model.device),
-                "precision": scoring.model.precision,
-                "models_loaded": scoring.model.loads,
+                "device": str(model.model.device),
+                "precision": model.model.precision,
+                "models_loaded": model.model.loads,
                 "cache": {
-                    "path": str(scoring.cache.path),
-                    "hits": scoring.cache.hits,
-                    "misses": scoring.cache.misses,
+                    "path": str(model.cache.path),
+                    "hits": model.cache.hits,
+                    "misses": model.cache.misses,
                 },
                 "peak_memory_bytes": _peak_memory(),
                 "versions": {name: version(name) for name in ("fettle", "torch", "transformers", "peft")},
@@ -235,7 +215,7 @@ def _described(
         state = "completed"
     finally:
         write(state)
-        scoring.model.close()
+        model.model.close()
 
 
 @contextmanager
@@ -249,10 +229,11 @@ def _logged(folder: ResultsFolder, name: str) -> Generator[None]:
 
 
 def _tell(
-    on_progress: Callable[[Progress], None] | None, name: str, number: int, of: int, done: int, tokens: int
-) -> None:
+    on_progress: Callable[[Progress], None] | None, name: str, number: int, of: int,
+    stage: Stage, done: int, total: int,
+) -> None:  # fmt: skip
     if on_progress is not None:
-        on_progress(Progress(name, number, of, done, tokens))
+        on_progress(Progress(name, number, of, stage, done, total))
 
 
 def _peak_memory() -> int:

@@ -10,10 +10,13 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, Example, PatternClassifier, fingerprint, read_examples
 from fettle.errors import DataError
-from fettle.train.evaluation import FixedEvalSet
+from fettle.scoring.generate import end_tokens
+from fettle.train.fixed_prompt import fixed_prompts
 from fettle.train.held_out import encode_held_out
 
 
@@ -28,12 +31,33 @@ class EvaluationData:
     total: int
     """Examples in the file."""
 
-    def encode(self, tokenizer: Any, config: EvaluationConfig) -> tuple[FixedEvalSet, dict[str, int]]:
-        """As tokens, and what became of samples that are too long. Raises DataError where none is left."""
-        encoder = ChatEncoder(
+
+class EncodedData:
+    """The samples of a file as tokens of one tokenizer."""
+
+    def __init__(self, data: EvaluationData, tokenizer: Any, config: EvaluationConfig) -> None:
+        """Raises DataError where no sample fits."""
+        self.tokenizer = tokenizer
+        self.tokenizer_digest = _tokenizer_digest(tokenizer)
+        """Of what turns tokens into text."""
+        self.encoder = ChatEncoder(
             tokenizer, train_on=config.train_on, max_seq_length=config.max_seq_length, too_long="drop"
         )
-        return encode_held_out(encoder, self.examples, self.path, PatternClassifier(config.patterns.rules))
+        classifier = PatternClassifier(config.patterns.rules)
+        self.eval_set, self.counts = encode_held_out(self.encoder, data.examples, data.path, classifier)
+        self.unscored = len(data.examples) - len(self.eval_set)
+        """Samples that do not fit."""
+        asked = fixed_prompts(self.eval_set)
+        self.asked = [i for i, prompt in enumerate(asked) if prompt is not None]
+        """Samples whose last answer has something before it, which the model can be asked."""
+        self.prompts = [prompt for prompt in asked if prompt is not None]
+        """What is asked of the model, one of each of `asked`."""
+        self.ends = sorted(end_tokens(None, tokenizer, [p.truth_tokens[-1] for p in self.prompts]))
+        """Tokens that end a turn."""
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(tokenizer.backend_tokenizer.to_str().encode())
 
 
 def read_evaluation_data(path: Path, config: EvaluationConfig) -> EvaluationData:

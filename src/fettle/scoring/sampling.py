@@ -78,11 +78,13 @@ def sample_batches(
     *,
     ends: Collection[int] = (),
     batch_tokens: int | None = None,
+    wanted: List[Collection[int]] | None = None,
 ) -> Iterator[list[Answer]]:
     """Answers as they are done, batch by batch, the longest prompts first.
 
     `ends` are tokens that end a turn in the data; those of model and tokenizer are known. `batch_tokens`
-    bounds the rows of a batch times their prompt and answer. An answer depends on the model, its prompt,
+    bounds the rows of a batch times their prompt and answer; `wanted` are the numbers of each prompt's
+    answers that are wanted, by default all. An answer depends on the model, its prompt,
     the settings and its number; in half precision also, through rounding, on what stands beside it.
     The mode of every module and all random state are left as they were.
 
@@ -90,7 +92,8 @@ def sample_batches(
     """
     stops = end_tokens(model, tokenizer, ends)
     budget = batch_tokens or default_generation_tokens(model)
-    waiting = _rows(model, list(prompts), settings)
+    prompts = list(prompts)
+    waiting = _rows(model, prompts, settings, wanted or [range(settings.n)] * len(prompts))
     while waiting:
         batch = waiting[: _take(waiting, budget)]
         try:
@@ -104,7 +107,9 @@ def sample_batches(
         yield answers
 
 
-def _rows(model: Any, prompts: list[List[int]], settings: SamplingConfig) -> list[AnswerRow]:
+def _rows(
+    model: Any, prompts: list[List[int]], settings: SamplingConfig, wanted: List[Collection[int]]
+) -> list[AnswerRow]:
     """Every answer to be generated, longest prompt first, those of one prompt side by side."""
     context: Any = getattr(unwrapped(model).config.get_text_config(), "max_position_embeddings", None)
     rows: list[AnswerRow] = []
@@ -113,7 +118,7 @@ def _rows(model: Any, prompts: list[List[int]], settings: SamplingConfig) -> lis
             raise DataError(f"prompt {i} has no tokens, so nothing can follow it")
         left = context - len(ids) if isinstance(context, int) else settings.max_new_tokens
         room = max(0, min(settings.max_new_tokens, left))
-        rows += [AnswerRow(i, number, ids, room) for number in range(settings.n)]
+        rows += [AnswerRow(i, number, ids, room) for number in wanted[i]]
     return sorted(rows, key=lambda row: (-len(row.ids), row.prompt))
 
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import orjson
-import xxhash
-
 from fettle.config import PredictionsConfig
-from fettle.data import Example, choose_indices
-from fettle.data.sequence import Sequence
+from fettle.data import choose_indices
 from fettle.metrics import character_error_rate, length_ratio, text_match, word_overlap
 from fettle.train.answer_format import AnswerFormat
 from fettle.train.evaluation import FixedEvalSet
+from fettle.train.fixed_prompt import FixedPrompt, fixed_prompts
 
 if TYPE_CHECKING:
     from fettle.scoring.generate import Continuation
@@ -29,39 +24,14 @@ class Sample(Protocol):
     ) -> list[Continuation]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class FixedPrompt:
-    """A held-out conversation up to the last answer that is learned, and that answer."""
-
-    example: Example
-    pattern: str
-    tokens: list[int]
-    """The conversation as the chat template has it, cut as in evaluation."""
-    truth_tokens: list[int]
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        """The turns before the answer."""
-        return self.example.messages[: self.example.learned_answers(only_last=True)[-1]]
-
-    @property
-    def id(self) -> str:
-        """Content hash of the turns and tools before the answer; the answer is no part of it."""
-        content = [self.messages, self.example.tools]
-        return xxhash.xxh3_64_hexdigest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
-
-
 class Predictions:
     """Which prompts, when, and what is written down of each answer."""
 
     def __init__(
         self, eval_set: FixedEvalSet, tokenizer: Any, config: PredictionsConfig, *, seed: int
     ) -> None:
-        asked = [i for i, sequence in enumerate(eval_set.sequences) if _answer(sequence)[0] > 0]
-        chosen = [asked[k] for k in choose_indices(len(asked), config.samples, seed)]
-        self.prompts = [
-            _fixed_prompt(eval_set.sequences[i], eval_set.examples[i], eval_set.patterns[i]) for i in chosen
-        ]
+        asked = [prompt for prompt in fixed_prompts(eval_set) if prompt is not None]
+        self.prompts = [asked[k] for k in choose_indices(len(asked), config.samples, seed)]
         self._tokenizer = tokenizer
         self._every = config.every
         self._max_new_tokens = config.max_new_tokens
@@ -109,16 +79,3 @@ class Predictions:
 
     def _text(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
-
-
-def _fixed_prompt(sequence: Sequence, example: Example, pattern: str) -> FixedPrompt:
-    start, stop = _answer(sequence)
-    ids: list[int] = sequence.input_ids.tolist()
-    return FixedPrompt(example, pattern, ids[:start], ids[start:stop])
-
-
-def _answer(sequence: Sequence) -> tuple[int, int]:
-    """Start and stop of the last stretch of tokens that carry loss."""
-    stop = int(np.flatnonzero(sequence.loss_mask)[-1]) + 1
-    before = np.flatnonzero(~sequence.loss_mask[:stop])
-    return (int(before[-1]) + 1 if before.size else 0), stop

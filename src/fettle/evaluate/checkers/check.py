@@ -51,11 +51,11 @@ class Check:
 Checker = Callable[[str, Reference], Check]
 
 
-def reference(example: Example, fields: Mapping[str, Any] | None = None) -> Reference:
-    """What the last answer of an example is judged by; `fields` are those of its data line."""
-    asked = [message_text(m) for m in example.prompt if m["role"] == "user"]
-    right = message_text(example.messages[example.answers[-1]])
-    return Reference(right, asked[-1] if asked else "", fields or {})
+def reference(example: Example) -> Reference:
+    """What the last learned answer of an example is judged by."""
+    at = example.learned_answers(only_last=True)[-1]
+    asked = [message_text(m) for m in example.messages[:at] if m["role"] == "user"]
+    return Reference(message_text(example.messages[at]), asked[-1] if asked else "", example.fields)
 
 
 def judged(checker: Checker, answer: str, against: Reference) -> Check:
