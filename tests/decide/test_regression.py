@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from fettle.decide.compare import holm
-from fettle.decide.regression import changes, flips
+from fettle.decide.paired import Metric, SampleValues, sample_values
+from fettle.decide.regression import Change, flips
+from fettle.decide.regression import changes as changes_of_values
 from fettle.runs.records import SampleResults
 
 
@@ -26,6 +28,14 @@ def table(values: np.ndarray, right: np.ndarray, tokens: np.ndarray | None = Non
     )
 
 
+def changes(
+    baseline: tuple[str, SampleResults], candidates: dict[str, SampleResults], metric: Metric, **more: float
+) -> list[Change]:
+    others = {name: sample_values(results, metric) for name, results in candidates.items()}
+    base = (baseline[0], sample_values(baseline[1], metric))
+    return changes_of_values(base, others, metric, **more)
+
+
 def nulls(seed: int, count: int, n: int, noise: float) -> tuple[SampleResults, dict[str, SampleResults]]:
     """A baseline and checkpoints that are as good as it."""
     rng = np.random.default_rng(seed)
@@ -38,11 +48,11 @@ def nulls(seed: int, count: int, n: int, noise: float) -> tuple[SampleResults, d
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "cross_entropy"])
-def test_a_family_of_equal_checkpoints_is_rarely_called_worse(metric: str) -> None:
+def test_a_family_of_equal_checkpoints_is_rarely_called_worse(metric: Metric) -> None:
     false = 0
     for seed in range(200):
         base, candidates = nulls(seed, 20, 300, 0.1)
-        found = changes(("base", base), candidates, metric, margin=0.0)  # type: ignore[arg-type]
+        found = changes(("base", base), candidates, metric, margin=0.0)
         false += any(change.outcome in ("regressed", "improved") for change in found)
     # 5 % of 200 are 10; 18 or more happen once in a hundred times.
     assert false <= 18
@@ -124,9 +134,59 @@ def test_weights_are_tokens() -> None:
 def test_flips_both_ways() -> None:
     right = np.array([True, True, False, False])
     after = np.array([True, False, True, False])
-    assert flips(table(np.zeros(4), right), table(np.zeros(4), after)) == (["2"], ["1"])
+    before, now = (sample_values(table(np.zeros(4), known), "exact_match") for known in (right, after))
+    assert flips(before, now) == (["2"], ["1"])
+
+
+def test_shares_of_several_answers_are_paired_too() -> None:
+    false = found = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        skill = rng.beta(1, 1, 400)
+
+        def drawn(shift: float, rng: np.random.Generator = rng, skill: np.ndarray = skill) -> SampleValues:
+            right = rng.binomial(8, np.clip(skill + shift, 0, 1)) / 8
+            right[:3] = np.nan  # Not judged.
+            return SampleValues(np.array([f"{i}" for i in range(400)]), right, np.ones(400))
+
+        alike = changes_of_values(("a", drawn(0)), {f"{i}": drawn(0) for i in range(5)}, "mine", margin=0.0)
+        (worse,) = changes_of_values(("a", drawn(0)), {"b": drawn(-0.05)}, "mine")
+        assert worse.samples == 397
+        false += any(change.outcome in ("regressed", "improved") for change in alike)
+        found += worse.outcome == "regressed"
+    # 5 % of 60 are 3; 9 or more happen three times in a thousand.
+    assert false < 9
+    assert found >= 54
 
 
 def test_holm_is_statsmodels() -> None:
     # statsmodels.stats.multitest.multipletests([.01, .04, .03, .005], method="holm")[1]
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_a_few_equal_answers_are_no_proof_of_equal_skill() -> None:
+    def outcome(n: int) -> str:
+        same = SampleValues(np.array([f"{i}" for i in range(n)]), np.ones(n), np.ones(n))
+        (change,) = changes_of_values(("a", same), {"b": same}, "exact_match", margin=0.02)
+        assert change.low is not None
+        assert change.low < 0 < (change.high or 0)
+        return change.outcome
+
+    # The 90 % interval of no change among n is about 1.645 * sqrt(2) / (n + 2) on either side.
+    assert outcome(8) == outcome(100) == "undecided"
+    assert outcome(200) == "equivalent"
+
+
+def test_the_interval_of_a_share_holds_its_truth() -> None:
+    held = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        ids = np.array([f"{i}" for i in range(40)])
+        before = rng.random(40) < 0.9
+        after = np.where(rng.random(40) < 0.05, ~before, before)  # Down by 4 points on average.
+        tables = [SampleValues(ids, right.astype(float), np.ones(40)) for right in (before, after)]
+        (change,) = changes_of_values(("a", tables[0]), {"b": tables[1]}, "exact_match")
+        assert change.low is not None
+        assert change.high is not None
+        held += change.low <= -0.04 <= change.high
+    assert held >= 0.93 * 300

@@ -107,3 +107,35 @@ def test_what_cannot_be_compared_is_one_line(
     assert code == 1
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_what_checkers_found_is_compared_too_and_by_pattern(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_results(tmp_path, {"base": 0.0, "step_20": 0.0})
+    file = path / "results/step_20/predictions.jsonl"
+    for result in (file, path / "results/base/predictions.jsonl"):
+        rows = [json.loads(line) for line in result.read_text().splitlines()]
+        for i, row in enumerate(rows):
+            row["pattern"] = "math" if i % 2 else "coding"
+            worse = result == file and row["pattern"] == "coding" and i % 3 == 0
+            row["number_correct"] = None if i == 7 else float(not worse)
+        result.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = compare(path, "--json", "--by-pattern", capsys=capsys, monkeypatch=monkeypatch)
+    found: Any = json.loads(out)
+    assert code == 10
+    assert [(c["metric"], c["samples"]) for c in found["changes"]] == [
+        ("exact_match", 400), ("cross_entropy", 400), ("number", 399),
+    ]  # fmt: skip
+    by_pattern = {c["pattern"]: c for c in found["patterns"] if c["metric"] == "number"}
+    assert by_pattern["coding"]["outcome"] == "regressed"
+    assert by_pattern["coding"]["difference"] == pytest.approx(-67 / 200)
+    assert by_pattern["math"]["outcome"] == "undecided"
+    assert found["flips"][0]["metric"] == "number"
+    assert len(found["flips"][0]["became_wrong"]) == 67
+    code, out, _ = compare(path, "--metric", "exact_match", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 0
+    assert "number" not in out
+    code, _, err = compare(path, "--metric", "bleu", capsys=capsys, monkeypatch=monkeypatch)
+    assert code == 1
+    assert "All have: exact_match, cross_entropy, number" in err

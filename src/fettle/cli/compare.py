@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fettle.cli.output import console, print_json
+from fettle.cli.compare_output import show_changes, show_flips, show_margins
+from fettle.cli.output import print_json
 
 if TYPE_CHECKING:
     from fettle.decide.regression import Change
@@ -23,6 +24,9 @@ REGRESSED = 10
 @click.option("--step", type=int, help="Of runs: the fixed eval of this step. Default: the last.")
 @click.option("--em-margin", type=click.FloatRange(0, 1), help="Change of exact match worth having [0.005].")
 @click.option("--ce-margin", type=click.FloatRange(0), help="Change of cross-entropy worth having [0.005].")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME",
+              help="exact_match, cross_entropy or a checker. Default: all that all have.")  # fmt: skip
+@click.option("--by-pattern", is_flag=True, help="Each kind of prompt by itself as well.")
 @click.option("--flips", "most_flips", type=click.IntRange(0), default=5, show_default=True,
               help="Samples to show that became wrong, and that became right.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,6 +36,8 @@ def command(
     step: int | None,
     em_margin: float | None,
     ce_margin: float | None,
+    metrics: tuple[str, ...],
+    by_pattern: bool,
     most_flips: int,
     as_json: bool,
 ) -> None:
@@ -45,30 +51,96 @@ def command(
     Example:
       fettle compare eval_runs/<run>
       fettle compare runs/<before> runs/<after>
+      fettle compare eval_runs/<run> --metric number --by-pattern
     """
-    from fettle.decide.regression import changes, flips
-    from fettle.evaluate.compared import texts
+    from fettle.decide.regression import CROSS_ENTROPY
 
     found = _unique([one for path in paths for one in _results(path, step)])
     first = _baseline(found, baseline)
-    others = {name: one.samples for name, one in found.items() if name != first}
-    margins = {"exact_match": em_margin, "cross_entropy": ce_margin}
-    compared = [
-        change
-        for metric in ("exact_match", "cross_entropy")
-        for change in changes((first, found[first].samples), others, metric, margin=margins[metric])
-    ]
-    flipped: list[dict[str, Any]] = []
-    for name in others:
-        gained, lost = flips(found[first].samples, found[name].samples)
-        words = texts(found[name], {*gained[:most_flips], *lost[:most_flips]})
-        flipped.append({"name": name, "became_right": gained, "became_wrong": lost, "texts": words})
+    chosen = _metrics(found, metrics)
+    margins = {metric: ce_margin if metric == CROSS_ENTROPY else em_margin for metric in chosen}
+    compared = [c for metric in chosen for c in _changes(found, first, metric, margins[metric])]
+    parts = {
+        metric: _changes_by_pattern(found, first, metric, margins[metric]) if by_pattern else {}
+        for metric in chosen
+    }
+    flipped = _flipped(found, first, chosen, most_flips)
+    every = [*compared, *(change for part in parts.values() for rows in part.values() for change in rows)]
     if as_json:
-        print_json({"baseline": first, "changes": [c.to_json() for c in compared], "flips": flipped})
+        patterns = [
+            {"pattern": pattern, **change.to_json()}
+            for part in parts.values()
+            for pattern, rows in part.items()
+            for change in rows
+        ]
+        changes = [change.to_json() for change in compared]
+        print_json({"baseline": first, "changes": changes, "patterns": patterns, "flips": flipped})
     else:
-        _show(first, compared)
-        _show_flips(flipped, most_flips)
-    sys.exit(REGRESSED if any(change.outcome == "regressed" for change in compared) else 0)
+        for metric in chosen:
+            show_changes(first, metric, [c for c in compared if c.metric == metric], parts[metric])
+        show_margins(compared)
+        show_flips(flipped, most_flips)
+    sys.exit(REGRESSED if any(change.outcome == "regressed" for change in every) else 0)
+
+
+def _changes(found: dict[str, Compared], first: str, metric: str, margin: float | None) -> list[Change]:
+    from fettle.decide.regression import changes
+
+    others = {name: one.values[metric] for name, one in found.items() if name != first}
+    return changes((first, found[first].values[metric]), others, metric, margin=margin)
+
+
+def _changes_by_pattern(
+    found: dict[str, Compared], first: str, metric: str, margin: float | None
+) -> dict[str, list[Change]]:
+    """Each kind of prompt of the baseline by itself; the level is shared between them."""
+    from fettle.decide.regression import ALPHA, changes
+    from fettle.evaluate.compared import of_pattern
+
+    patterns = sorted(set(found[first].pattern.tolist()))
+    rows: dict[str, list[Change]] = {}
+    for pattern in patterns:
+        tables = {name: of_pattern(one, metric, pattern) for name, one in found.items()}
+        base = (first, tables.pop(first))
+        rows[pattern] = changes(base, tables, metric, margin=margin, alpha=ALPHA / len(patterns))
+    return rows
+
+
+def _flipped(found: dict[str, Compared], first: str, metrics: list[str], most: int) -> list[dict[str, Any]]:
+    """Samples that became right and wrong by the most telling of the metrics, with some of their texts."""
+    from fettle.decide.regression import CROSS_ENTROPY, flips
+    from fettle.evaluate.compared import texts
+
+    telling = [metric for metric in metrics if metric != CROSS_ENTROPY]
+    if not telling:
+        return []
+    flipped: list[dict[str, Any]] = []
+    for name, one in found.items():
+        if name == first:
+            continue
+        gained, lost = flips(found[first].values[telling[-1]], one.values[telling[-1]])
+        words = texts(one, {*gained[:most], *lost[:most]})
+        flipped.append(
+            {
+                "name": name,
+                "metric": telling[-1],
+                "became_right": gained,
+                "became_wrong": lost,
+                "texts": words,
+            }
+        )
+    return flipped
+
+
+def _metrics(found: dict[str, Compared], asked: tuple[str, ...]) -> list[str]:
+    """Those asked for, or all that every result has."""
+    from fettle.errors import RunError
+
+    tables = [one.values for one in found.values()]
+    shared = [metric for metric in tables[0] if all(metric in table for table in tables)]
+    if unknown := [metric for metric in asked if metric not in shared]:
+        raise RunError(f"--metric {unknown[0]}: not all results have it. All have: {', '.join(shared)}")
+    return list(asked) or shared
 
 
 def _results(path: Path, step: int | None) -> list[Compared]:
@@ -102,68 +174,3 @@ def _baseline(found: dict[str, Compared], asked: str | None) -> str:
     if asked is not None and asked not in found:
         raise RunError(f"--baseline {asked}: there is no such result. There are: {names}")
     return asked or next(iter(found))
-
-
-SIGNS = {"improved": "▲ improved", "regressed": "▼ regressed", "equivalent": "= equivalent"}
-
-
-def _show(baseline: str, compared: list[Change]) -> None:
-    from rich.table import Table
-
-    out = console()
-    for metric, title, scale, digits in (
-        ("exact_match", "exact match, points", 100.0, 1),
-        ("cross_entropy", "cross-entropy, nats per token", 1.0, 4),
-    ):
-        rows = [change for change in compared if change.metric == metric]
-        out.print(f"\n{title}, against {baseline} ({max(c.samples for c in rows)} samples)")
-        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-        for name in ("", "change", "95 % interval", "p", ""):
-            table.add_column(name, justify="right" if name else "left", no_wrap=True)
-        for change in rows:
-            table.add_row(change.name, *_numbers(change, scale, digits), _outcome(change))
-        out.print(table)
-    margins = {c.metric: c.margin for c in compared}
-    out.print(
-        f"\nA change counts beyond {100 * margins['exact_match']:g} points or "
-        f"{margins['cross_entropy']:g} nats. Intervals and p hold for all rows together."
-    )
-
-
-def _numbers(change: Change, scale: float, digits: int) -> tuple[str, str, str]:
-    if change.difference is None or change.low is None or change.high is None:
-        return ("—", "—", "—")
-    values = (change.difference, change.low, change.high)
-    difference, low, high = (f"{scale * value:+.{digits}f}" for value in values)
-    return (difference, f"{low} to {high}", _p(change.p_adjusted))
-
-
-def _outcome(change: Change) -> str:
-    if change.reason:
-        return change.reason
-    needed = f", needs n ≈ {_round(change.needed):,}" if change.needed else ""
-    return SIGNS.get(change.outcome, "? undecided") + needed
-
-
-def _show_flips(flipped: list[dict[str, Any]], most: int) -> None:
-    for flip in flipped:
-        right, wrong = flip["became_right"], flip["became_wrong"]
-        click.echo(f"\n{flip['name']}: {len(right)} became right, {len(wrong)} became wrong")
-        for sign, ids in (("+", right[:most]), ("-", wrong[:most])):
-            for id in ids:
-                prompt, golden = flip["texts"].get(id, ("text not found", ""))
-                click.echo(f"  {sign} {_short(prompt)}  →  {_short(golden)}")
-
-
-def _short(text: str, width: int = 60) -> str:
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _round(count: int) -> int:
-    """To two digits: it is an estimate."""
-    return round(count, 2 - len(str(count)))
-
-
-def _p(value: float | None) -> str:
-    return "—" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

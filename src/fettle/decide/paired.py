@@ -65,6 +65,27 @@ class PairedPath:
         return self.contrast(coefficients_K)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleValues:
+    """One number a sample, and how much each sample weighs."""
+
+    sample_id: NDArray[np.str_]
+    """Content hash of each sample, [N]."""
+    values: Floats
+    """[N]; NaN where a sample was not measured."""
+    weights: Floats
+    """[N]; the whole is worth Σ values / Σ weights."""
+
+
+def sample_values(results: SampleResults, metric: Metric) -> SampleValues:
+    """Exact match as 0 and 1, all samples alike; or summed nats, weighted by completion tokens."""
+    if metric == "exact_match":
+        right = results.exact_match.astype(np.float64)
+        return SampleValues(results.sample_id, right, np.ones_like(right))
+    sums, tokens = results.cross_entropy_sum, results.tokens
+    return SampleValues(results.sample_id, sums.astype(np.float64), tokens.astype(np.float64))
+
+
 def pair(evals: Sequence[FixedEval], metric: Metric) -> PairedPath | None:
     """Shared samples of the evals that hold per-sample results, matched by sample id.
 
@@ -73,30 +94,29 @@ def pair(evals: Sequence[FixedEval], metric: Metric) -> PairedPath | None:
     """
     measured = [e for e in evals if e.per_sample is not None and getattr(e, metric) is not None]
     measured = [e for e in measured if e.per_sample is not None and e.per_sample.tokens.size > 0]
-    if not measured:
+    tables = [sample_values(e.per_sample, metric) for e in measured if e.per_sample is not None]
+    return pair_values([e.step for e in measured], tables)
+
+
+def pair_values(steps: Sequence[int], tables: Sequence[SampleValues]) -> PairedPath | None:
+    """The same for tables of samples, each at its step; the weights are those of the last table."""
+    if not tables:
         return None
-    tables = [e.per_sample for e in measured if e.per_sample is not None]
     kept, rows = _match(tables)
     if len(rows[0]) == 0:
         return None
-    columns = [_values(tables[k], metric)[r] for k, r in zip(kept, rows, strict=True)]
-    tokens_N = tables[kept[-1]].tokens[rows[-1]].astype(np.float64)
-    weights_N = np.ones_like(tokens_N) if metric == "exact_match" else tokens_N
+    columns = [tables[k].values[r] for k, r in zip(kept, rows, strict=True)]
+    last = tables[kept[-1]]
+    weights_N = last.weights[rows[-1]]
     usable_N = np.isfinite(np.stack(columns, 1)).all(1) & (weights_N > 0)
     if not usable_N.any():
         return None
-    sample_id_N = tables[kept[-1]].sample_id[rows[-1]]
-    steps = [measured[k].step for k in kept]
-    return PairedPath(steps, np.stack(columns, 1)[usable_N], weights_N[usable_N], sample_id_N[usable_N])
+    values_NK = np.stack(columns, 1)[usable_N]
+    sample_id_N = last.sample_id[rows[-1]][usable_N]
+    return PairedPath([steps[k] for k in kept], values_NK, weights_N[usable_N], sample_id_N)
 
 
-def _values(table: SampleResults, metric: Metric) -> Floats:
-    if metric == "exact_match":
-        return table.exact_match.astype(np.float64)
-    return table.cross_entropy_sum.astype(np.float64)
-
-
-def _match(tables: list[SampleResults]) -> tuple[list[int], list[NDArray[np.int64]]]:
+def _match(tables: Sequence[SampleValues]) -> tuple[list[int], list[NDArray[np.int64]]]:
     """Positions of the comparable tables, and the rows of each that all of them share."""
     last = tables[-1].sample_id
     everything = np.arange(last.size)

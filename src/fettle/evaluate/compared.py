@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from fettle.data import read_examples
 from fettle.data.example import Message, message_text
+from fettle.decide.paired import Metric, SampleValues, sample_values
 from fettle.errors import DataError, RunError
 from fettle.runs import RunReader
-from fettle.runs.records import SampleResults
 
 PREDICTIONS = "predictions.jsonl"
+METRICS: tuple[Metric, ...] = ("exact_match", "cross_entropy")
+CORRECT = "_correct"
+"""Ends the columns that say what a checker found right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,10 @@ class Compared:
     """Per-sample results under a name, and where the texts of the samples are."""
 
     name: str
-    samples: SampleResults
+    values: dict[str, SampleValues]
+    """By metric: exact_match, cross_entropy, and what each checker found right."""
+    pattern: NDArray[np.str_]
+    """Kind of prompt of each sample, [N]."""
     source: Path
     """predictions.jsonl of an evaluation, or the held-out file of a run."""
 
@@ -36,7 +43,7 @@ def find_results(path: Path, step: int | None = None) -> list[Compared]:
     """
     files = sorted(path.glob(f"results/**/{PREDICTIONS}"), key=_order) or sorted(path.glob(PREDICTIONS))
     if files:
-        return [Compared(_name(file), _read(file), file) for file in files]
+        return [_read(file) for file in files]
     if not RunReader.is_run(path):
         raise RunError(
             f"{path}: holds no results. Name a folder of `fettle eval`, one of its results, or a run"
@@ -49,7 +56,15 @@ def find_results(path: Path, step: int | None = None) -> list[Compared]:
         )
     last = evals[-1]
     assert last.per_sample is not None
-    return [Compared(f"{reader.name} step {last.step}", last.per_sample, reader.fixed_eval_file() or path)]
+    values = {metric: sample_values(last.per_sample, metric) for metric in METRICS}
+    source = reader.fixed_eval_file() or path
+    return [Compared(f"{reader.name} step {last.step}", values, last.per_sample.pattern, source)]
+
+
+def of_pattern(compared: Compared, metric: str, pattern: str) -> SampleValues:
+    """One metric of the samples of one kind."""
+    table, own = compared.values[metric], compared.pattern == pattern
+    return SampleValues(table.sample_id[own], table.values[own], table.weights[own])
 
 
 def texts(compared: Compared, wanted: set[str]) -> dict[str, tuple[str, str]]:
@@ -98,27 +113,29 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         raise RunError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
-def _read(file: Path) -> SampleResults:
+def _read(file: Path) -> Compared:
     rows = list(_rows(file))
     try:
-        tokens = np.array([row["tokens"] for row in rows], dtype=np.int64)
-        means = np.array([_number(row["cross_entropy"]) for row in rows])
-        entropies = np.array([_number(row["entropy_mean"]) for row in rows])
-        nothing = np.zeros((len(rows), 10))
-        return SampleResults(
-            sample_id=np.array([row["sample_id"] for row in rows], dtype=np.str_),
-            pattern=np.array([row["pattern"] for row in rows], dtype=np.str_),
-            cross_entropy_sum=np.where(tokens > 0, means * np.maximum(tokens, 1), 0.0),
-            tokens=tokens,
-            exact_match=np.array([bool(row["exact_match"]) for row in rows], dtype=np.bool_),
-            entropy_sum=np.where(tokens > 0, entropies * np.maximum(tokens, 1), 0.0),
-            bin_tokens=nothing,
-            bin_confidence=nothing,
-            bin_correct=nothing,
-        )
+        sample_id = np.array([row["sample_id"] for row in rows], dtype=np.str_)
+        tokens = np.array([row["tokens"] for row in rows], dtype=np.float64)
+        sums = _numbers(rows, "cross_entropy") * np.maximum(tokens, 1)
+        alike = np.ones(len(rows))
+        checkers = [key for key in rows[0] if key.endswith(CORRECT)] if rows else []
+        values = {
+            "exact_match": SampleValues(sample_id, _numbers(rows, "exact_match"), alike),
+            "cross_entropy": SampleValues(sample_id, sums, tokens),
+            **{
+                key.removesuffix(CORRECT): SampleValues(sample_id, _numbers(rows, key), alike)
+                for key in checkers
+            },
+        }
+        pattern = np.array([row["pattern"] for row in rows], dtype=np.str_)
+        return Compared(_name(file), values, pattern, file)
     except (KeyError, TypeError) as error:
         raise RunError(f"{file}: a row lacks {error}; was it written by fettle eval?") from error
 
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
+    """NaN for what was not measured."""
+    found = [row[key] for row in rows]
+    return np.array([np.nan if value is None else float(value) for value in found])
