@@ -231,6 +231,7 @@ def test_choices_are_ranked_by_their_likelihood(root: Path, pristine: Path) -> N
         ({"checkers": {"x": "nonsense"}}, "checkers.x: kind 'nonsense' is unknown"),
         ({"checkers": {"two words": "exact"}}, "two words"),
         ({"generation": {"n": 3}}, "temperature must be above 0"),
+        ({"checkers": {"exact_match": "exact"}}, "'exact_match' is measured anyway"),
         ({"pass_at": [2]}, "pass@2 cannot be told from 1"),
         ({"generation": {"max_new_tokens": 0}}, "max_new_tokens"),
     ],

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     "--stop", "generation_stop", multiple=True, help="A text that ends an answer; may be given again."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a profile.")
+@click.option("--report/--no-report", default=True, help="Whether report.html is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
@@ -64,6 +65,7 @@ def command(
     generate: bool,
     checkers: tuple[str, ...],
     overrides: tuple[str, ...],
+    report: bool,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -73,8 +75,8 @@ def command(
     With --generate or --checker the model answers as well, and its answers are judged.
 
     RUN is the folder of a run of fettle or of Hugging Face `Trainer`; MODEL a model or adapter folder, or a
-    hub id. The base is loaded once and adapters are swapped on it. Results go to eval_runs/run_<time>_<data>;
-    the same command goes on after Ctrl-C, and runs only what changed since.
+    hub id. The base is loaded once and adapters are swapped on it. Results and report.html go to
+    eval_runs/run_<time>_<data>; the same command goes on after Ctrl-C, and runs only what changed since.
 
     \b
     Example:
@@ -98,6 +100,10 @@ def command(
     configure_logging(None, level="WARNING")
     with progress(enabled=not quiet and sys.stderr.isatty()) as on_progress:
         evaluation = evaluate(subjects, files, config, out=out, skipped=skipped, on_progress=on_progress)
+    if report and evaluation.results:
+        from fettle.report.evaluation import write_evaluation_report
+
+        write_evaluation_report(evaluation.folder)
     print_evaluation(evaluation, as_json=as_json)
     sys.exit(0 if evaluation.results else 1)
 

@@ -16,12 +16,13 @@ def command(run: Path, out: Path) -> None:
     """Write RUN as one HTML file: the page of `fettle serve`, with its numbers in it.
 
     It opens from disk, loads nothing, and can be sent along. RUN is a run folder of fettle or of another
-    tool, or a log file.
+    tool, or a log file; of a folder of `fettle eval` its report is written again.
 
     \b
     Example:
       fettle report runs/<run> -o report.html
     """
+    from fettle.evaluate.results_folder import ResultsFolder
     from fettle.runs.summary import summarise_run
     from fettle.server.context import Context, Named
     from fettle.server.listing import ListedRun
@@ -30,6 +31,11 @@ def command(run: Path, out: Path) -> None:
 
     if not run.exists():
         raise RunError(f"{run}: there is no such run")
+    if ResultsFolder.is_one(run):
+        from fettle.report.evaluation import write_evaluation_report
+
+        click.echo(write_evaluation_report(run))
+        return
     path = run.resolve()
     # Who names a run means what its links lead to, wherever that is.
     server = Context.of(Settings(Path(path.anchor)))

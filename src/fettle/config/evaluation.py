@@ -21,6 +21,7 @@ from fettle.errors import ConfigError
 
 PROFILES = "evaluation_profiles.yaml"
 DEFAULT_PROFILE = "full_evaluation"
+TAKEN = {"exact_match", "cross_entropy"}
 CheckerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
@@ -62,6 +63,10 @@ class EvaluationConfig(Strict):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
+        if taken := sorted(TAKEN & self.checkers.keys()):
+            raise disagreement(
+                {"checkers": f"'{taken[0]}' is measured anyway. Give the checker another name"}
+            )
         n = self.sampling.n if self.sampling else 1
         if too_many := [k for k in self.pass_at or () if k > n]:
             text = f"pass@{max(too_many)} cannot be told from {n} answers of a prompt. Raise generation.n"

@@ -19,7 +19,7 @@ from fettle.evaluate.cached_model import CachedModel
 from fettle.evaluate.checkers import reference
 from fettle.evaluate.choice_ranking import ChoiceQuestions
 from fettle.evaluate.judging import NamedChecker
-from fettle.evaluate.sample_rows import prediction_rows, sample_rows, spread
+from fettle.evaluate.sample_rows import calibration_table, prediction_rows, sample_rows, spread
 from fettle.evaluate.samples import EncodedData
 from fettle.evaluate.subject import Subject
 from fettle.metrics import pattern_matrix, summarise_samples
@@ -86,6 +86,7 @@ class Measures:
             "unscored": data.unscored,
             "encoding": data.counts,
             "patterns": [cell.to_json() for cell in matrix.cells],
+            "calibration": calibration_table(samples),
         }
         return Measurement(samples, rows, list(prediction_rows(eval_set, rows)), summary), run
 

@@ -53,6 +53,11 @@ class ResultsFolder:
                 continue
         return None
 
+    @classmethod
+    def is_one(cls, path: Path) -> bool:
+        """Whether a folder holds results of `fettle eval`."""
+        return next(path.glob("results/**/summary.json"), None) is not None
+
     def write_metadata(self, values: Mapping[str, Any]) -> None:
         """What was evaluated, on what, and what it took."""
         self._write(METADATA, orjson.dumps(values, option=JSON_OPTIONS | orjson.OPT_INDENT_2, default=str))
@@ -71,6 +76,23 @@ class ResultsFolder:
     def write_consolidated(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row a checkpoint."""
         self._write("results/consolidated_metrics.csv", _csv(rows))
+
+    def read_summaries(self) -> dict[str, dict[str, Any]]:
+        """`summary.json` of each result by its name, `step_10` or `step_10/<data>`."""
+        root = self.path / "results"
+        files = sorted(root.glob("**/summary.json"))
+        return {str(file.parent.relative_to(root)): read_json(file) or {} for file in files}
+
+    def read_metadata(self) -> dict[str, Any]:
+        """What was evaluated, on what, and what it took; {} where it is not there."""
+        return read_json(self.path / METADATA) or {}
+
+    def write_report(self, page: str, picture: bytes | None = None) -> Path:
+        """report.html, and its picture as plots/evaluation.png; returns the page's path."""
+        if picture is not None:
+            self._write("plots/evaluation.png", picture)
+        self._write("report.html", page.encode())
+        return self.path / "report.html"
 
     def log_path(self, name: str) -> Path:
         """Where the log of a checkpoint, or of the whole evaluation, is written."""

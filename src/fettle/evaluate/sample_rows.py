@@ -30,7 +30,7 @@ def sample_rows(samples: SampleResults, scores: Scores) -> list[dict[str, Any]]:
                 "cross_entropy": cross_entropy,
                 "perplexity": None if cross_entropy is None else _exp(cross_entropy),
                 "exact_match": bool(scores.exact_match[i]) if n else None,
-                "tokens_correct": float(scores.correct[part].mean()) if n else None,
+                "token_accuracy": float(scores.correct[part].mean()) if n else None,
                 "first_wrong_token": int(wrong[0]) if wrong.size else None,
                 "confidence": float(scores.confidence[part].mean()) if n else None,
                 "entropy_mean": float(entropy.mean()) if n else None,
@@ -48,6 +48,17 @@ def prediction_rows(eval_set: FixedEvalSet, rows: Sequence[dict[str, Any]]) -> I
     for example, row in zip(eval_set.examples, rows, strict=True):
         answer = message_text(example.messages[len(example.prompt)])
         yield {**row, "prompt": example.prompt, "golden": answer, "line": example.line}
+
+
+def calibration_table(samples: SampleResults) -> list[dict[str, float]]:
+    """Tokens, their mean confidence and the share that is right, of each bin of confidence that has any."""
+    tokens_B = samples.bin_tokens.sum(0)
+    confidence_B, correct_B = samples.bin_confidence.sum(0), samples.bin_correct.sum(0)
+    return [
+        {"tokens": float(n), "confidence": float(confidence / n), "accuracy": float(correct / n)}
+        for n, confidence, correct in zip(tokens_B, confidence_B, correct_B, strict=True)
+        if n > 0
+    ]
 
 
 def spread(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

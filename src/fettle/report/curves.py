@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +11,25 @@ from numpy.typing import NDArray
 
 from fettle.decide import loss_comparability
 from fettle.errors import RunError
+from fettle.report.figure import (
+    EXACT_MATCH,
+    INK,
+    NOT_FINITE,
+    QUIET,
+    SPEED,
+    TRAIN,
+    VALIDATION,
+    panels,
+    save_png,
+    star,
+)
 from fettle.report.series import Series, epoch_ends, losses_of, series, thinned
 from fettle.runs.records import FixedEval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Columns = Mapping[str, NDArray[np.float64]]
-
-# Okabe and Ito (2008): told apart with every common colour blindness, and by lightness in print.
-TRAIN, VALIDATION, EXACT_MATCH, SPEED = "#0072B2", "#D55E00", "#009E73", "#8C5A84"
-BEST, NOT_FINITE, INK, QUIET = "#F0C800", "#B00020", "#222222", "#8A8A8A"
 
 LOG_SCALE_ABOVE = 30.0
 """Largest over smallest loss from which a linear axis would hide the end of the run."""
@@ -54,17 +59,17 @@ def plot_curves(
     exact = [e for e in evals if e.exact_match is not None]
     speed = series(train, "tokens_per_sec")
 
-    figure, axes = _panels([3.2] + [1.5] * bool(exact) + [1.2] * speed.known)
+    figure, axes = panels([3.2] + [1.5] * bool(exact) + [1.2] * speed.known)
     comparable = loss_comparability(train, evals)
     train_axis = axes[0]
     if comparable.comparable is False and loss.known and validation.known:
         train_axis = _own_axis(axes[0], comparable.ratio)
     _draw_loss(axes[0], train_axis, loss, validation, ema_alpha)
-    panels = iter(axes[1:])
+    others = iter(axes[1:])
     if exact:
-        _draw_exact_match(next(panels), exact)
+        _draw_exact_match(next(others), exact)
     if speed.known:
-        _draw_speed(next(panels), speed, ema_alpha)
+        _draw_speed(next(others), speed, ema_alpha)
     _draw_epochs(axes, train)
     _draw_early_stop(axes, early_stop)
     _legend(axes[0], train_axis)
@@ -72,33 +77,10 @@ def plot_curves(
     figure.align_ylabels(axes)
     axes[-1].xaxis.set_major_formatter("{x:,.0f}")
     axes[0].set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=18)
-    return _save(figure, output, dpi)
+    return save_png(figure, output, dpi)
 
 
 # -- the panels ------------------------------------------------------------------
-
-
-def _panels(heights: list[float]) -> tuple[Figure, list[Axes]]:
-    """One column of panels that share the step axis, drawn without pyplot's global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 1.1 + 1.25 * sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
-    axes: list[Axes] = list(grid[:, 0])
-    for axis in axes:
-        _quiet(axis)
-    return figure, axes
-
-
-def _quiet(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(QUIET)
-    axis.tick_params(colors="#555555", labelsize=9)
-    axis.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.margins(x=0.015)
 
 
 def _own_axis(axis: Axes, ratio: float | None) -> Axes:
@@ -130,7 +112,7 @@ def _draw_loss(axis: Axes, train_axis: Axes, loss: Series, validation: Series, e
         # The curve bends up around its lowest point: both sides are free of it. Train loss is on one.
         beneath = train_axis is axis and smooth.at(float(steps[best])) > values[best]
         text = f"best {values[best]:.4f}, step {steps[best]:,.0f}"
-        _star(axis, steps, values, best, text, above=not beneath)
+        star(axis, steps, values, best, text, above=not beneath)
     own = train_axis is not axis
     axis.set_ylabel("validation loss\n(nats per token)" if own else "loss (nats per token)", fontsize=9)
     _scale(axis, [validation] if own else [smooth, validation])
@@ -148,33 +130,6 @@ def _draw_train(axis: Axes, loss: Series, smooth: Series, ema_alpha: float) -> N
     axis.plot(*thinned(loss.steps, loss.values), color=TRAIN, alpha=0.28, linewidth=0.9, label="train")
     label = f"train, EMA (α = {ema_alpha:g})"
     axis.plot(*thinned(smooth.steps, smooth.values), color=TRAIN, linewidth=1.8, label=label)
-
-
-def _star(
-    axis: Axes,
-    steps: NDArray[np.float64],
-    values: NDArray[np.float64],
-    at: int,
-    text: str,
-    *,
-    above: bool,
-    size: float = 15,
-) -> None:
-    """Mark the best point and name it; the letters have a white rim, so that no line is hidden."""
-    from matplotlib.patheffects import withStroke
-
-    axis.plot(
-        steps[at], values[at], marker="*", markersize=size, color=BEST, markeredgecolor=INK,
-        markeredgewidth=0.8, linestyle="none", zorder=6,
-    )  # fmt: skip
-    span = float(steps[-1] - steps[0])
-    place = 0.5 if span == 0 else float(steps[at] - steps[0]) / span
-    side = "left" if place < 0.12 else "right" if place > 0.88 else "center"
-    axis.annotate(
-        text, (float(steps[at]), float(values[at])), xytext=(0, 10 if above else -10),
-        textcoords="offset points", ha=side, va="bottom" if above else "top", fontsize=8.5, color=INK,
-        zorder=7, path_effects=[withStroke(linewidth=2.5, foreground="white")],
-    )  # fmt: skip
 
 
 def _scale(axis: Axes, drawn: Sequence[Series]) -> None:
@@ -215,7 +170,7 @@ def _draw_exact_match(axis: Axes, evals: Sequence[FixedEval]) -> None:
     )  # fmt: skip
     best = int(np.argmax(share))
     if share[best] > 0:
-        _star(
+        star(
             axis,
             steps,
             share,
@@ -281,17 +236,3 @@ def _legend(axis: Axes, train_axis: Axes) -> None:
         more, names = axis.get_legend_handles_labels()
         handles, labels = [*handles, *more], [*labels, *names]
     axis.legend(handles, labels, loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
-
-
-def _save(figure: Figure, output: Path, dpi: int) -> Path:
-    """Written aside and renamed: whoever looks while it is drawn sees the old picture, whole."""
-    aside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(aside, dpi=dpi, format="png", facecolor="white")
-        aside.replace(output)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise RunError(f"{output}: the plot cannot be written ({error.strerror or error})") from error
-    return output
