@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     "--stop", "generation_stop", multiple=True, help="A text that ends an answer; may be given again."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a profile.")
+@click.option(
+    "--parallel", metavar="auto|N",
+    help="Run checkpoints side by side on so many workers of Ray. auto: as many as fit into the memory.",
+)  # fmt: skip
+@click.option("--ray-address", help="A Ray cluster to run them on. Default: Ray on this machine.")
 @click.option("--report/--no-report", default=True, help="Whether report.html is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -65,6 +70,8 @@ def command(
     generate: bool,
     checkers: tuple[str, ...],
     overrides: tuple[str, ...],
+    parallel: str | None,
+    ray_address: str | None,
     report: bool,
     as_json: bool,
     quiet: bool,
@@ -99,13 +106,25 @@ def command(
     files = list(data) or _fixed_evals(targets)
     configure_logging(None, level="WARNING")
     with progress(enabled=not quiet and sys.stderr.isatty()) as on_progress:
-        evaluation = evaluate(subjects, files, config, out=out, skipped=skipped, on_progress=on_progress)
+        evaluation = evaluate(
+            subjects, files, config, out=out, skipped=skipped, on_progress=on_progress,
+            parallel=_workers(parallel), ray_address=ray_address,
+        )  # fmt: skip
     if report and evaluation.results:
         from fettle.report.evaluation import write_evaluation_report
 
         write_evaluation_report(evaluation.folder)
     print_evaluation(evaluation, as_json=as_json)
     sys.exit(0 if evaluation.results else 1)
+
+
+def _workers(text: str | None) -> int | None:
+    """0 where memory decides, None where one process does all."""
+    if text in (None, "auto"):
+        return None if text is None else 0
+    if not text.isdecimal() or not int(text):
+        raise click.BadParameter("must be auto, or the number of workers", param_hint="--parallel")
+    return int(text)
 
 
 def _given(flags: dict[str, Any], checkers: tuple[str, ...], *, generate: bool) -> dict[str, Any]:

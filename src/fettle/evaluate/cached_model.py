@@ -10,18 +10,20 @@ import orjson
 from fettle.config import EvaluationConfig, SamplingConfig
 from fettle.data.sequence import Sequence
 from fettle.errors import ModelError
-from fettle.evaluate.answer_bytes import answer_key, pack_answer, unpack_answer
+from fettle.evaluate.answer_bytes import answer_key, unpack_answer
 from fettle.evaluate.cache import ScoreCache
 from fettle.evaluate.loaded_model import LoadedModel
 from fettle.evaluate.samples import EncodedData
 from fettle.evaluate.subject import Subject
-from fettle.evaluate.token_scores import pack, sample_key, unpack
+from fettle.evaluate.token_scores import sample_key, unpack
 from fettle.evaluate.weights import local_folder, weights_digest
-from fettle.scoring import Answer, sample_batches, score
+from fettle.evaluate.work import AnswerWork, ScoreWork, Work
+from fettle.scoring import Answer
 from fettle.scoring.scores import Scores
 
 # Kept as soon as they are there: a process that is killed loses no more than this.
 KEPT_TOKENS = 65_536
+PROMPTS_AT_ONCE = 1_024
 OnProgress = Callable[[int, int], None]
 
 
@@ -33,7 +35,7 @@ class CachedModel:
         self.model = LoadedModel(config.dtype, config.device)
         self.known_weights: dict[str, str] = {}
         """Content of the weights of each subject so far."""
-        self._batch_tokens = config.batch_tokens
+        self.config = config
 
     def score(
         self, subject: Subject, sequences: Collection[Sequence], on_tokens: OnProgress | None = None
@@ -42,25 +44,14 @@ class CachedModel:
 
         `on_tokens` is told the tokens that were run and those to run. Raises ModelError, DataError.
         """
-        weights = self.weights(subject)
-        keys = [sample_key(sequence, weights, self.model.precision) for sequence in sequences]
+        keys = self._score_keys(subject, sequences)
         known = self.cache.get(keys)
-        missing = list({key: i for i, key in enumerate(keys) if key not in known}.values())
-        total, done = sum(len(sequences[i]) for i in missing), 0
-        for part in _parts(sequences, missing):
-            scores = score(
-                self.model.use(subject), [sequences[i] for i in part], batch_tokens=self._batch_tokens
-            )
-            fresh = {keys[i]: pack(scores, place) for place, i in enumerate(part)}
-            self.cache.put(fresh.items())
-            known |= fresh
-            done += sum(len(sequences[i]) for i in part)
-            if on_tokens is not None:
-                on_tokens(done, total)
+        works = self._score_works(subject, sequences, keys, known)
+        self._run(works, known, on_tokens)
         scores = unpack([known[key] for key in keys], sequences)
         if scores is None:
             raise self._damaged()
-        return scores, len(missing)
+        return scores, sum(len(work.keys) for work in works)
 
     def answer(
         self,
@@ -74,48 +65,28 @@ class CachedModel:
         `on_answers` is told the answers that were generated and those to generate. Raises ModelError,
         DataError.
         """
-        weights, precision = self.weights(subject), self.model.precision
-        prompts = [prompt.tokens for prompt in data.prompts]
-        keys = [
-            [
-                answer_key(prompt, number, settings, data.ends, weights, precision, data.tokenizer_digest)
-                for number in range(settings.n)
-            ]
-            for prompt in prompts
-        ]
+        keys = self._answer_keys(subject, data, settings)
         known = self.cache.get([key for of_prompt in keys for key in of_prompt])
-        # A prompt that stands in the data twice has the same answers.
-        first = {of_prompt[0]: i for i, of_prompt in reversed(list(enumerate(keys)))}
-        wanted = {
-            i: numbers
-            for i, of_prompt in enumerate(keys)
-            if first[of_prompt[0]] == i
-            and (numbers := [number for number, key in enumerate(of_prompt) if key not in known])
-        }
-        total, done = sum(map(len, wanted.values())), 0
-        places = list(wanted)
-        if places:
-            batches = sample_batches(
-                self.model.use(subject),
-                data.tokenizer,
-                [prompts[i] for i in places],
-                settings,
-                ends=data.ends,
-                batch_tokens=self._batch_tokens,
-                wanted=list(wanted.values()),
-            )
-            for batch in batches:
-                fresh = {keys[places[a.prompt]][a.number]: pack_answer(a) for a in batch}
-                self.cache.put(fresh.items())
-                known |= fresh
-                done += len(batch)
-                if on_answers is not None:
-                    on_answers(done, total)
+        works = self._answer_works(subject, data, settings, keys, known)
+        self._run(works, known, on_answers)
         try:
             answers = [[unpack_answer(known[k], i) for k in keys_of] for i, keys_of in enumerate(keys)]
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise self._damaged() from error
-        return answers, total
+        return answers, sum(work.size for work in works)
+
+    def missing_scores(self, subject: Subject, sequences: Collection[Sequence]) -> list[ScoreWork]:
+        """What has to be run for `score`."""
+        keys = self._score_keys(subject, sequences)
+        return self._score_works(subject, sequences, keys, self.cache.get(keys))
+
+    def missing_answers(
+        self, subject: Subject, data: EncodedData, settings: SamplingConfig
+    ) -> list[AnswerWork]:
+        """What has to be run for `answer`."""
+        keys = self._answer_keys(subject, data, settings)
+        known = self.cache.get([key for of_prompt in keys for key in of_prompt])
+        return self._answer_works(subject, data, settings, keys, known)
 
     def weights(self, subject: Subject) -> str:
         """Content of its weights, those of base and adapter apart. Raises ModelError."""
@@ -123,6 +94,73 @@ class CachedModel:
         digest = " ".join("-" if part is None else weights_digest(part, self.cache) for part in parts)
         self.known_weights[subject.name] = digest
         return digest
+
+    def _run(
+        self, works: Collection[Work], known: dict[bytes, bytes], on_progress: OnProgress | None
+    ) -> None:
+        total, done = sum(work.size for work in works), 0
+        for work in works:
+            for items in work.run(self.model):
+                self.cache.put(items)
+                known.update(items)
+                done += work.size if isinstance(work, ScoreWork) else len(items)
+                if on_progress is not None:
+                    on_progress(done, total)
+
+    def _score_keys(self, subject: Subject, sequences: Collection[Sequence]) -> list[bytes]:
+        weights = self.weights(subject)
+        return [sample_key(sequence, weights, self.model.precision) for sequence in sequences]
+
+    def _score_works(
+        self, subject: Subject, sequences: Collection[Sequence], keys: list[bytes], known: dict[bytes, bytes]
+    ) -> list[ScoreWork]:
+        missing = list({key: i for i, key in enumerate(keys) if key not in known}.values())
+        limit = self.config.batch_tokens
+        return [
+            ScoreWork(subject, [sequences[i] for i in part], [keys[i] for i in part], limit)
+            for part in _parts(sequences, missing)
+        ]
+
+    def _answer_keys(
+        self, subject: Subject, data: EncodedData, settings: SamplingConfig
+    ) -> list[list[bytes]]:
+        """Of each prompt, of each of its answers."""
+        fixed = (settings, data.ends, self.weights(subject), self.model.precision, data.tokenizer_digest)
+        return [
+            [answer_key(prompt.tokens, number, *fixed) for number in range(settings.n)]
+            for prompt in data.prompts
+        ]
+
+    def _answer_works(
+        self,
+        subject: Subject,
+        data: EncodedData,
+        settings: SamplingConfig,
+        keys: list[list[bytes]],
+        known: dict[bytes, bytes],
+    ) -> list[AnswerWork]:
+        # A prompt that stands in the data twice has the same answers.
+        first = {of_prompt[0]: i for i, of_prompt in reversed(list(enumerate(keys)))}
+        missing = {
+            i: wanted
+            for i, of_prompt in enumerate(keys)
+            if first[of_prompt[0]] == i
+            and (wanted := {number: key for number, key in enumerate(of_prompt) if key not in known})
+        }
+        longest_first = sorted(missing, key=lambda i: -len(data.prompts[i].tokens))
+        return [
+            AnswerWork(
+                subject,
+                data.tokenizer_name,
+                [data.prompts[i].tokens for i in part],
+                [missing[i] for i in part],
+                settings,
+                data.ends,
+                self.config.batch_tokens,
+            )
+            for start in range(0, len(longest_first), PROMPTS_AT_ONCE)
+            if (part := longest_first[start : start + PROMPTS_AT_ONCE])
+        ]
 
     def _damaged(self) -> ModelError:
         return ModelError(f"{self.cache.path} is damaged. Empty it: fettle cache prune --unused-days 0")

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,8 +24,8 @@ from fettle.evaluate.measurement import Measures, OnStage, Stage
 from fettle.evaluate.results_folder import ResultsFolder
 from fettle.evaluate.samples import EncodedData, EvaluationData, read_evaluation_data
 from fettle.evaluate.subject import Skipped, Subject
+from fettle.evaluate.work import Work
 from fettle.runs.records import SampleResults
-from fettle.train.model import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,17 @@ def evaluate(
     out: Path = Path("eval_runs"),
     skipped: Sequence[Skipped] = (),
     cache: ScoreCache | None = None,
+    parallel: int | None = None,
+    ray_address: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Evaluation:
     """Score all subjects on all files of held-out chats, and have them answer where that was asked for.
 
     What is in the cache is not run again, and where everything is, no model is loaded. A subject that
     cannot be evaluated is skipped with its reason; the others go on. The same call goes on with a folder
-    that was cut short. Raises DataError for data that cannot be used, RunError where results cannot be
-    written.
+    that was cut short. With `parallel` so many workers of Ray (0: as many as the memory has room for) run
+    the models first, on this machine or on the cluster at `ray_address`. Raises DataError for data that
+    cannot be used, RunError where results cannot be written.
     """
     model = CachedModel(cache or ScoreCache(), config)
     measures = Measures(model, config)
@@ -106,6 +109,8 @@ def evaluate(
     left_out = list(skipped)
     with _described(folder, model, files, left_out), _logged(folder, "evaluation"):
         encode = _Encoder(config, several_files=len(files) > 1)
+        if parallel is not None or ray_address is not None:
+            _spread(subjects, files, measures, model, encode, parallel or 0, ray_address, on_progress)
         for number, subject in enumerate(subjects, 1):
             tell = partial(_tell, on_progress, subject.name, number, len(subjects))
             with _logged(folder, subject.name):
@@ -140,6 +145,37 @@ def _evaluate(
     return SubjectResult(subject, file.path, summary, found.samples)
 
 
+def _spread(
+    subjects: Sequence[Subject],
+    files: Sequence[EvaluationData],
+    measures: Measures,
+    model: CachedModel,
+    encode: _Encoder,
+    parallel: int,
+    address: str | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> None:
+    """Have workers run all models, so that afterwards everything is known."""
+    from fettle.evaluate.parallel import spread, workers_that_fit
+
+    works: list[Work] = []
+    for subject in subjects:
+        with suppress(ModelError, DataError):  # It is skipped with the reason when its turn comes.
+            for file in files:
+                works += measures.works(subject, encode(subject, file))
+    workers = parallel or workers_that_fit([subject.model for subject in subjects], model.config.device)
+    logger.info("{} pieces of work for {} workers", len(works), workers)
+    spread(
+        works,
+        model.cache,
+        workers,
+        dtype=model.config.dtype,
+        device=model.config.device,
+        address=address,
+        on_done=partial(_tell, on_progress, f"{workers} workers", 1, 1, "pieces"),
+    )
+
+
 class _Encoder:
     """Samples as tokens, once a tokenizer."""
 
@@ -151,7 +187,7 @@ class _Encoder:
     def __call__(self, subject: Subject, file: EvaluationData) -> EncodedData:
         key = (subject.tokenizer, file.path)
         if key not in self._known:
-            self._known[key] = EncodedData(file, load_tokenizer(subject.tokenizer), self._config)
+            self._known[key] = EncodedData(file, subject.tokenizer, self._config)
         return self._known[key]
 
 

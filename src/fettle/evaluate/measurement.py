@@ -22,12 +22,13 @@ from fettle.evaluate.judging import NamedChecker
 from fettle.evaluate.sample_rows import calibration_table, prediction_rows, sample_rows, spread
 from fettle.evaluate.samples import EncodedData
 from fettle.evaluate.subject import Subject
+from fettle.evaluate.work import Work
 from fettle.metrics import pattern_matrix, summarise_samples
 from fettle.runs.records import SampleResults
 from fettle.scoring import Answer
 from fettle.train.evaluation import sample_results
 
-Stage = Literal["tokens", "answers", "choices", "checks"]
+Stage = Literal["pieces", "tokens", "answers", "choices", "checks"]
 OnStage = Callable[[Stage, int, int], None]
 """Told what is under way, how much of it is done, and how much there is."""
 
@@ -53,16 +54,32 @@ class Measures:
         self._config = config
         checkers = config.answer_checkers.items()
         self._checkers = [NamedChecker(name, checker, model.cache) for name, checker in checkers]
+        self._handed_out: dict[tuple[Subject, int], tuple[int, int]] = {}
+        """Samples and answers that somebody else was to run, by subject and data."""
+
+    def works(self, subject: Subject, data: EncodedData) -> list[Work]:
+        """What the model has to be run for; nothing for what is known. Raises ModelError."""
+        config = self._config
+        scores = self._model.missing_scores(subject, data.eval_set.sequences)
+        answers = self._model.missing_answers(subject, data, config.sampling) if config.sampling else []
+        samples = sum(len(work.keys) for work in scores)
+        self._handed_out[subject, id(data)] = samples, sum(work.size for work in answers)
+        works: list[Work] = [*scores, *answers]
+        for ranking in config.rankings.values():
+            questions = ChoiceQuestions(data.prompts, ranking, data.tokenizer, config.max_seq_length)
+            works += self._model.missing_scores(subject, questions.sequences)
+        return works
 
     def measure(self, subject: Subject, data: EncodedData, on_stage: OnStage) -> Measurement:
         """Everything asked for. Raises ModelError, DataError."""
         began = time.perf_counter()
         found, run = self._score(subject, data, on_stage)
-        found.summary["samples_run"] = run
+        elsewhere = self._handed_out.get((subject, id(data)), (0, 0))
+        found.summary["samples_run"] = run + elsewhere[0]
         answers, generated = self._answer(subject, data, on_stage)
         checks = {**self._check(data, answers, on_stage), **self._rank(subject, data, on_stage)}
         if self._config.sampling:
-            found.summary |= {**answer_summary(answers), "answers_run": generated}
+            found.summary |= {**answer_summary(answers), "answers_run": generated + elsewhere[1]}
         for name, checked in checks.items():
             found.summary |= checker_summary(name, checked, self._config.ks)
         self._add_answers(found, data, answers, checks)

@@ -18,6 +18,7 @@ from fettle.errors import DataError
 from fettle.scoring.generate import end_tokens
 from fettle.train.fixed_prompt import fixed_prompts
 from fettle.train.held_out import encode_held_out
+from fettle.train.model import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,11 @@ class EvaluationData:
 class EncodedData:
     """The samples of a file as tokens of one tokenizer."""
 
-    def __init__(self, data: EvaluationData, tokenizer: Any, config: EvaluationConfig) -> None:
-        """Raises DataError where no sample fits."""
-        self.tokenizer = tokenizer
+    def __init__(self, data: EvaluationData, tokenizer_name: str, config: EvaluationConfig) -> None:
+        """Raises DataError where no sample fits, ModelError for a tokenizer that cannot be used."""
+        self.tokenizer_name = tokenizer_name
+        """Hub id or folder."""
+        self.tokenizer = tokenizer = load_tokenizer(tokenizer_name)
         self.tokenizer_digest = _tokenizer_digest(tokenizer)
         """Of what turns tokens into text."""
         self.encoder = ChatEncoder(
