@@ -102,7 +102,10 @@ class OpenAIApi:
         raise AssertionError("the last attempt is never made again")
 
     def models(self) -> list[str]:
-        """Names of the models that the server has, asked once: whether it is there. Raises ModelError."""
+        """Names of the models that the server has, asked once; [] where it fails to list them.
+
+        Raises ModelError where it is not there, refuses the key, or is no such server.
+        """
         url = self._url("models")
         try:
             with self.client() as client:
@@ -111,8 +114,10 @@ class OpenAIApi:
             raise ModelError(
                 f"{url}: cannot be reached: {self._problem(error)}. Start the server, or correct base_url"
             ) from error
-        if answer.status_code != 200:
+        if answer.status_code in HOPELESS:
             raise ModelError(f"{url}: status {answer.status_code}: {self._cure(answer.status_code)}")
+        if answer.status_code != 200:
+            return []
         try:
             return [str(entry["id"]) for entry in answer.json()["data"]]
         except (ValueError, KeyError, TypeError) as error:
@@ -149,9 +154,9 @@ class OpenAIApi:
         return {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
 
     def _cure(self, status: int) -> str:
-        if status in (401, 403):
-            return "set api_key_env to the environment variable that holds the key of this server"
-        return "does base_url end with /v1?" if status == 404 else "is the server still loading? Try again"
+        if status == 404:
+            return "does base_url end with /v1?"
+        return "set api_key_env to the environment variable that holds the key of this server"
 
     def _problem(self, error: Exception) -> str:
         return f"{type(error).__name__}: {self._safe(str(error)) or 'no answer in time'}"
