@@ -16,10 +16,14 @@ import peft
 import pytest
 import torch
 
-from checkpoints_on_disk import save_adapter
+from checkpoints_on_disk import save_adapter, save_base
 from fettle import score
+from fettle.config import EvaluationConfig
 from fettle.errors import ConfigError, DataError, ModelError
-from fettle.evaluate.lm_eval_tasks import evaluate_tasks
+from fettle.evaluate.cache import ScoreCache
+from fettle.evaluate.cached_model import CachedModel
+from fettle.evaluate.lm_eval_tasks import evaluate_subject, evaluate_tasks
+from fettle.evaluate.subject import Subject
 from lm_eval_world import TASKS, trained_model, write_tasks
 from tiny_models import tiny_tokenizer
 
@@ -207,6 +211,28 @@ def test_an_adapter_by_its_folder(tmp_path: Path) -> None:
         assert_same_answers(own.loglikelihood(requests), expected)
     with pytest.raises(ConfigError, match="softmax_dtype has no say"):
         FettleLM(str(base), softmax_dtype="float32")
+
+
+def test_checkpoints_one_after_another_from_the_cache(folder: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    plain = save_base(base)
+    save_adapter(tmp_path / "adapter", base, seed=3)
+    subjects = [Subject("base", 0, str(base)), Subject("step_1", 1, str(base), tmp_path / "adapter")]
+    tasks = ["tiny_choice", "tiny_text"]
+    options: dict[str, Any] = {"include_path": folder, **NO_BOOTSTRAP}
+
+    def evaluated() -> tuple[list[dict[str, Any]], CachedModel]:
+        cached = CachedModel(ScoreCache(tmp_path / "cache.sqlite"), EvaluationConfig(device="cpu"))
+        return [evaluate_subject(cached, subject, tasks, **options) for subject in subjects], cached
+
+    first, cached = evaluated()
+    assert cached.cache.hits == 0
+    assert_same(first[0], ours(plain, tiny_tokenizer(), folder, tasks))
+    assert first[1]["results"]["tiny_text"] != first[0]["results"]["tiny_text"]
+    again, cached = evaluated()
+    assert cached.cache.misses == 0
+    for own, before in zip(again, first, strict=True):
+        assert_same(own, before)
 
 
 def test_modes_and_random_state_are_kept(folder: Path) -> None:

@@ -18,9 +18,12 @@ import numpy as np
 
 from fettle.errors import ConfigError, DataError, MissingExtraError
 from fettle.scoring.decoder import undisturbed
+from fettle.train.model import load_tokenizer
 
 if TYPE_CHECKING:
+    from fettle.evaluate.cached_model import CachedModel
     from fettle.evaluate.lm_eval_model import Scorer
+    from fettle.evaluate.subject import Subject
 
 
 def evaluate_tasks(
@@ -62,6 +65,17 @@ def evaluate_tasks(
             task_manager=_known_tasks(list(tasks), folders),
             **options,
         )
+
+
+def evaluate_subject(
+    model: CachedModel, subject: Subject, tasks: Sequence[str], **options: Any
+) -> dict[str, Any]:
+    """The same for a checkpoint: its adapter is put on the base in memory, and log-likelihoods that are in
+    the cache are not run again. `options` and errors are those of `evaluate_tasks`."""
+    loaded, tokenizer = model.model.use(subject), load_tokenizer(subject.tokenizer)
+    return evaluate_tasks(
+        loaded, tokenizer, tasks, scorer=lambda sequences: model.score(subject, sequences)[0], **options
+    )
 
 
 def _known_tasks(tasks: list[str], folders: list[Path]) -> Any:
