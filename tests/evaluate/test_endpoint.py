@@ -207,7 +207,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        [(429, {"Retry-After": "0.05"}, "slow down")],
+        [(429, {"Retry-After": "0.4"}, "slow down")],
         [(500, {}, ""), (500, {}, ""), (500, {}, "")],
         ["drop", "drop"],
         [(200, {}, '{"choices": [')],
@@ -224,7 +224,7 @@ def test_faults_that_pass_are_waited_for(faulty: FaultyServer, faults: list[Any]
     assert (found.text, found.reason) == ("fine", None)
     assert (faulty.requests, server.retries) == (len(faults) + 1, len(faults))
     if faults[0][0] == 429:
-        assert time.monotonic() - began >= 0.05
+        assert time.monotonic() - began >= 0.4
     # It does not count tokens: that is unknown, and so is what they cost.
     assert (server.usage.requests, server.usage.prompt_tokens, server.cost) == (1, None, None)
 

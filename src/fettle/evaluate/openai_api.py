@@ -68,8 +68,8 @@ class OpenAIApi:
         return self._httpx.Client(timeout=self.config.timeout_seconds, headers=self._headers())
 
     def async_client(self, connections: int) -> Any:
-        """A client for coroutines of one event loop."""
-        limits = self._httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        """A client for coroutines of one event loop, which keeps so many connections open."""
+        limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=connections)
         return self._httpx.AsyncClient(
             timeout=self.config.timeout_seconds, headers=self._headers(), limits=limits
         )
