@@ -39,9 +39,9 @@ class Task:
 
 
 TASKS = [
-    Task("zero-shot", 40, question=(40, 160), choice=(3, 30)),
-    Task("few-shot", 16, question=(20, 80), choice=(3, 12), examples=400),
-    Task("letters", 40, question=(60, 160), choice=(1, 1)),
+    Task("zero-shot", 24, question=(40, 160), choice=(3, 30)),
+    Task("few-shot", 12, question=(20, 80), choice=(3, 12), examples=400),
+    Task("letters", 24, question=(60, 160), choice=(1, 1)),
 ]
 
 
