@@ -28,6 +28,7 @@ lint-page:
 
 bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/harness_tasks.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/event_log.py

@@ -6,13 +6,16 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
 from fettle.config import checker_config
 from fettle.errors import ConfigError
-from fettle.evaluate.checkers import Check, Reference, build_checker, judge, judged
+from fettle.evaluate import openai_api
+from fettle.evaluate.checkers import Check, Reference, build_checker, judged
 
 
 class JudgeServer(http.server.ThreadingHTTPServer):
@@ -48,7 +51,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
-    monkeypatch.setattr(judge, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(openai_api, "FIRST_PAUSE", 0.01)
     with JudgeServer() as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found
@@ -141,11 +144,14 @@ def test_a_huge_answer_is_cut_in_the_middle(server: JudgeServer) -> None:
 
 
 def test_pauses_grow_and_follow_the_server() -> None:
-    assert judge.pause(0, "3") == 3.0
-    assert judge.pause(0, "100000") == judge.LONGEST_PAUSE
+    assert openai_api.pause(0, "3") == 3.0
+    assert openai_api.pause(0, "100000") == openai_api.LONGEST_PAUSE
+    assert openai_api.pause(0, "Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    assert 15 < openai_api.pause(0, soon) <= 20
     for attempt in range(12):
-        longest = min(judge.LONGEST_PAUSE, judge.FIRST_PAUSE * 2**attempt)
-        assert longest / 2 <= judge.pause(attempt, "Wed, 21 Oct 2026 07:28:00 GMT") <= longest
+        longest = min(openai_api.LONGEST_PAUSE, openai_api.FIRST_PAUSE * 2**attempt)
+        assert longest / 2 <= openai_api.pause(attempt, "soon") <= longest
 
 
 def test_a_key_that_is_not_there_is_named() -> None:

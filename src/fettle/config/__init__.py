@@ -6,6 +6,7 @@ from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.config import Config
 from fettle.config.data import DataConfig
 from fettle.config.dump import config_differences, config_hash, dump_config, dump_values
+from fettle.config.endpoint import ApiConfig, EndpointConfig
 from fettle.config.evaluation import EvaluationConfig, evaluation_config, evaluation_profiles
 from fettle.config.files import check_files
 from fettle.config.honoured import config_warnings, not_honoured
@@ -19,10 +20,12 @@ from fettle.config.training import TrainingConfig
 
 __all__ = [
     "AlertsConfig",
+    "ApiConfig",
     "CheckerConfig",
     "CheckpointsConfig",
     "Config",
     "DataConfig",
+    "EndpointConfig",
     "EvaluationConfig",
     "LoraConfig",
     "NotifyConfig",

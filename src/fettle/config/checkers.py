@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from fettle.config.endpoint import ApiConfig
 from fettle.config.load import check_section
 from fettle.config.strict import Strict, regular_expression
 from fettle.errors import ConfigError
@@ -112,14 +113,8 @@ class CodeConfig(AnswerChecker):
     """Size of the largest file it may write."""
 
 
-class JudgeConfig(AnswerChecker):
+class JudgeConfig(AnswerChecker, ApiConfig):
     kind: Literal["judge"] = "judge"
-    base_url: str = Field(pattern=r"^https?://")
-    """Address of an OpenAI-compatible API, up to and with /v1."""
-    model: str
-    """Name of the model that judges."""
-    api_key_env: str | None = None
-    """Environment variable that holds the key. null: none is sent."""
     prompt: str = DEFAULT_JUDGE_PROMPT
     """What the judge is asked; {question}, {reference} and {answer} are filled in."""
     score_pattern: Annotated[str, AfterValidator(regular_expression)] = (
@@ -134,10 +129,6 @@ class JudgeConfig(AnswerChecker):
     """Of the reply."""
     max_answer_characters: int = Field(default=20_000, ge=1)
     """Longer answers are cut in the middle before they are shown to the judge."""
-    attempts: int = Field(default=5, ge=1, le=20)
-    """Requests for one answer, where the server is busy or cannot be reached."""
-    timeout_seconds: float = Field(default=60.0, gt=0)
-    """Of one request."""
 
 
 class CustomConfig(AnswerChecker):

@@ -234,7 +234,8 @@ def _check(model: Any, sequences: list[Sequence]) -> None:
     context: Any = getattr(config, "max_position_embeddings", None)
     known = vocabulary(model)
     for i, sequence in enumerate(sequences):
-        if isinstance(context, int) and len(sequence) > context:
+        # The last token is predicted and never read.
+        if isinstance(context, int) and len(sequence) - 1 > context:
             raise DataError(
                 f"sequence {i} has {len(sequence)} tokens, more than the model's context of {context}. "
                 "Shorten it, or lower max_seq_length."
