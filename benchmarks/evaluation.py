@@ -25,10 +25,10 @@ from loguru import logger
 
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, read_examples
-from fettle.evaluate.cache import ScoreCache
-from fettle.evaluate.evaluation import Evaluation, evaluate
-from fettle.evaluate.loaded_model import LoadedModel
-from fettle.evaluate.subject import Subject
+from fettle.evaluation.cache import ScoreCache
+from fettle.evaluation.evaluate import Evaluation, evaluate
+from fettle.evaluation.loaded_model import LoadedModel
+from fettle.evaluation.subject import Subject
 from scoring import CASES, Harness, build_model, cpu_seconds
 
 CASE = CASES[0]

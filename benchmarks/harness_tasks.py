@@ -67,7 +67,7 @@ def requests(task: Task, documents: int) -> list[Any]:
 def run_task(task: Task, rounds: int, quick: bool) -> dict[str, Any]:
     from lm_eval.models.huggingface import HFLM
 
-    from fettle.evaluate.lm_eval_model import FettleLM
+    from fettle.evaluation.lm_eval_model import FettleLM
 
     model = build_model(SHAPE)
     tokenizer = Harness(model, SHAPE.vocabulary).lm.tokenizer

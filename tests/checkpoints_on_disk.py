@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from fettle.config import EvaluationConfig
-from fettle.evaluate.evaluation import Evaluation, evaluate
-from fettle.evaluate.subject import find_subjects
+from fettle.evaluation.evaluate import Evaluation, evaluate
+from fettle.evaluation.subject import find_subjects
 from fettle.runs import RunFolder, write_checkpoint
 from tiny_models import tiny_model, tiny_tokenizer
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fettle.api import Run, open_run
+    from fettle.api import Run, evaluate, open_run
     from fettle.data.sequence import Sequence
     from fettle.scoring import Scores, score
     from fettle.train.callback import FettleCallback
@@ -25,6 +25,7 @@ __all__ = [
     "Run",
     "Scores",
     "Sequence",
+    "evaluate",
     "open_run",
     "record",
     "score",
@@ -39,6 +40,7 @@ _HOMES = {
     "Run": "fettle.api",
     "Scores": "fettle.scoring.scores",
     "Sequence": "fettle.data.sequence",
+    "evaluate": "fettle.api",
     "open_run": "fettle.api",
     "record": "fettle.train.record",
     "score": "fettle.scoring",

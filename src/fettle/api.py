@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from fettle.config import AlertsConfig, check_section
+from fettle.config import AlertsConfig, EvaluationConfig, check_section, evaluation_config
 from fettle.decide import Evidence, Verdict, verdict
 from fettle.decide.alerts import StalledRun, active_alerts, stalled_run
+from fettle.errors import DataError
 from fettle.runs import RunReader
 from fettle.runs.discover import file_stamp
+
+if TYPE_CHECKING:
+    from fettle.evaluation.evaluate import Evaluation, Progress
+    from fettle.evaluation.subject import Skipped, Subject
 
 LATEST = 1000
 """Records that tell the usual time of a step."""
@@ -118,3 +123,77 @@ def open_run(path: str | Path, columns: str | Path | None = None) -> Run:
     Raises RunError where `path` holds no run.
     """
     return Run(Path(path), None if columns is None else Path(columns))
+
+
+def evaluate(
+    *targets: str | Path,
+    data: str | Path | Sequence[str | Path] = (),
+    checkpoints: str = "all",
+    profile: str | None = None,
+    config: EvaluationConfig | Mapping[str, Any] | None = None,
+    out: str | Path = "eval_runs",
+    parallel: int | None = None,
+    ray_address: str | None = None,
+    report: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
+    """Evaluate checkpoints of runs, or models, on held-out chats, as `fettle eval` does.
+
+    `data` are JSONL files, by default those that the runs were judged on; `checkpoints` is all, best, last,
+    or steps such as 10,20,30; `config` are keys laid over the profile's, or all of them. With `parallel` so
+    many workers of Ray run the models (0: as many as the memory has room for). The result has `rows()` and
+    `to_pandas()`; its files lie in a folder below `out`, `report.html` among them.
+
+    Raises ConfigError, DataError, ModelError or RunError for what cannot be used. A checkpoint that cannot be
+    is skipped with its reason.
+    """
+    from fettle.evaluation import evaluate as room
+
+    if not isinstance(config, EvaluationConfig):
+        config = evaluation_config(profile, config or {})
+    subjects, skipped = _subjects([str(target) for target in targets], checkpoints, base=config.base)
+    files = [Path(data)] if isinstance(data, (str, Path)) else [Path(file) for file in data]
+    files = files or _held_out_files([str(target) for target in targets], needed=config.tasks is None)
+    evaluation = room.evaluate(
+        subjects, files, config, out=Path(out), skipped=skipped, on_progress=on_progress,
+        parallel=parallel, ray_address=ray_address,
+    )  # fmt: skip
+    if report and evaluation.results:
+        from fettle.report.evaluation import write_evaluation_report
+
+        write_evaluation_report(evaluation.folder)
+    return evaluation
+
+
+def _subjects(targets: Sequence[str], which: str, *, base: bool) -> tuple[list[Subject], list[Skipped]]:
+    """What is evaluated, with the names of their targets where there are several."""
+    from fettle.evaluation.subject import find_subjects
+
+    subjects: list[Subject] = []
+    skipped: list[Skipped] = []
+    for target in targets:
+        best = None
+        if "best" in which.split(",") and RunReader.is_run(Path(target)):
+            chosen = open_run(target).verdict().checkpoint
+            best = chosen["step"] if chosen else None
+        found, left_out = find_subjects(target, which, base=base, best=best)
+        if len(targets) > 1 and len(found) > 1:
+            prefix = Path(target).name
+            found = [replace(subject, name=f"{prefix}-{subject.name}") for subject in found]
+            left_out = [replace(skip, name=f"{prefix}-{skip.name}") for skip in left_out]
+        subjects += found
+        skipped += left_out
+    return subjects, skipped
+
+
+def _held_out_files(targets: Sequence[str], *, needed: bool) -> list[Path]:
+    """The files that the runs were judged on. Raises DataError where there are none and one is needed."""
+    found: dict[Path, None] = {}
+    for target in targets:
+        if RunReader.is_run(Path(target)):
+            fixed_eval = RunReader(Path(target)).fixed_eval_file()
+            if fixed_eval is not None:
+                found[fixed_eval] = None
+    if needed and not found:
+        raise DataError(f"{', '.join(targets)}: names no held-out file. Give one: --data valid.jsonl")
+    return list(found)

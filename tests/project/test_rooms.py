@@ -18,7 +18,7 @@ ROOMS = [
     "decide",
     "scoring",
     "train",
-    "evaluate",
+    "evaluation",
     "report",
     "api",
     "jobs",

@@ -12,7 +12,7 @@ import pytest
 
 from fettle.cli import main
 from fettle.errors import RunError
-from fettle.evaluate.results_folder import ResultsFolder
+from fettle.evaluation.results_folder import ResultsFolder
 from fettle.report.evaluation import gather, write_evaluation_report
 from page.browser import chromium
 

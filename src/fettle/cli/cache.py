@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(as_json: bool) -> None:
     """Where the cache lies and what it holds."""
-    from fettle.evaluate.cache import ScoreCache
+    from fettle.evaluation.cache import ScoreCache
 
     found = ScoreCache().info()
     if as_json:
@@ -46,7 +46,7 @@ def info(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(unused_days: float, as_json: bool) -> None:
     """Remove what was not used lately."""
-    from fettle.evaluate.cache import ScoreCache
+    from fettle.evaluation.cache import ScoreCache
 
     cache = ScoreCache()
     removed = cache.prune(unused_days)

@@ -13,7 +13,7 @@ from fettle.cli.output import print_json
 
 if TYPE_CHECKING:
     from fettle.decide.regression import Change
-    from fettle.evaluate.compared import Compared
+    from fettle.evaluation.compared import Compared
 
 REGRESSED = 10
 
@@ -95,7 +95,7 @@ def _changes_by_pattern(
 ) -> dict[str, list[Change]]:
     """Each kind of prompt of the baseline by itself; the level is shared between them."""
     from fettle.decide.regression import ALPHA, changes
-    from fettle.evaluate.compared import of_pattern
+    from fettle.evaluation.compared import of_pattern
 
     patterns = sorted(set(found[first].pattern.tolist()))
     rows: dict[str, list[Change]] = {}
@@ -109,7 +109,7 @@ def _changes_by_pattern(
 def _flipped(found: dict[str, Compared], first: str, metrics: list[str], most: int) -> list[dict[str, Any]]:
     """Samples that became right and wrong by the most telling of the metrics, with some of their texts."""
     from fettle.decide.regression import CROSS_ENTROPY, flips
-    from fettle.evaluate.compared import texts
+    from fettle.evaluation.compared import texts
 
     telling = [metric for metric in metrics if metric != CROSS_ENTROPY]
     if not telling:
@@ -144,7 +144,7 @@ def _metrics(found: dict[str, Compared], asked: tuple[str, ...]) -> list[str]:
 
 
 def _results(path: Path, step: int | None) -> list[Compared]:
-    from fettle.evaluate.compared import find_results
+    from fettle.evaluation.compared import find_results
 
     return find_results(path, step)
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fettle.cli.eval_output import print_evaluation, progress
 from fettle.cli.output import print_json
 
-if TYPE_CHECKING:
-    from fettle.evaluate.subject import Skipped, Subject
-
 
 @click.command("eval")
-@click.argument("targets", nargs=-1, required=True, metavar="RUN|MODEL...")
+@click.argument("targets", nargs=-1, metavar="RUN|MODEL...")
 @click.option("--profile", metavar="NAME", help="A named set of settings. Default: full_evaluation.")
 @click.option(
     "--profiles",
@@ -50,6 +47,10 @@ if TYPE_CHECKING:
 @click.option(
     "--stop", "generation_stop", multiple=True, help="A text that ends an answer; may be given again."
 )
+@click.option("--tasks", "task_names", metavar="A,B", help="Tasks of lm-evaluation-harness to run as well.")
+@click.option("--include-path", "task_include_path", metavar="DIR", help="Tasks of your own.")
+@click.option("--num-fewshot", "task_num_fewshot", type=int, help="Examples before each question of a task.")
+@click.option("--limit", "task_limit", type=float, help="Documents of each task; below 1 their share.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a profile.")
 @click.option(
     "--parallel", metavar="auto|N",
@@ -90,32 +91,29 @@ def command(
       fettle eval runs/<run>
       fettle eval runs/<run> --checkpoints best,last --data hard.jsonl --profile quick_test
       fettle eval runs/<run> --checker number -n 4 --temperature 0.7
+      fettle eval runs/<run> --checkpoints best --tasks hellaswag,arc_easy --limit 200
     """
     from fettle.config import evaluation_config, evaluation_profiles
 
     if list_profiles:
         print_json(evaluation_profiles(profiles))
         return
+    if not targets:
+        raise click.UsageError("Missing argument 'RUN|MODEL...': name what is to be evaluated")
     given = _given(flags, checkers, generate=generate)
     config = evaluation_config(profile, given, profiles, overrides)
 
-    from fettle.evaluate.evaluation import evaluate
+    from fettle.api import evaluate
     from fettle.runs import configure_logging
 
-    subjects, skipped = _subjects(targets, checkpoints, base=config.base)
-    files = list(data) or _fixed_evals(targets)
     configure_logging(None, level="WARNING")
     with progress(enabled=not quiet and sys.stderr.isatty()) as on_progress:
         evaluation = evaluate(
-            subjects, files, config, out=out, skipped=skipped, on_progress=on_progress,
-            parallel=_workers(parallel), ray_address=ray_address,
+            *targets, data=data, checkpoints=checkpoints, config=config, out=out, report=report,
+            parallel=_workers(parallel), ray_address=ray_address, on_progress=on_progress,
         )  # fmt: skip
-    if report and evaluation.results:
-        from fettle.report.evaluation import write_evaluation_report
-
-        write_evaluation_report(evaluation.folder)
     print_evaluation(evaluation, as_json=as_json)
-    sys.exit(0 if evaluation.results else 1)
+    sys.exit(0 if evaluation.rows() else 1)
 
 
 def _workers(text: str | None) -> int | None:
@@ -136,47 +134,11 @@ def _given(flags: dict[str, Any], checkers: tuple[str, ...], *, generate: bool) 
         generation["stop"] = list(generation["stop"])
     if generate or generation:
         given["generation"] = generation
+    tasks = {key.removeprefix("task_"): given.pop(key) for key in list(given) if key.startswith("task_")}
+    if "names" in tasks:
+        tasks["names"] = tasks["names"].split(",")
+    if tasks:
+        given["tasks"] = tasks
     if checkers:
         given["checkers"] = {kind: {"kind": kind} for kind in checkers}
     return given
-
-
-def _subjects(targets: tuple[str, ...], which: str, *, base: bool) -> tuple[list[Subject], list[Skipped]]:
-    from dataclasses import replace
-
-    from fettle.api import open_run
-    from fettle.evaluate.subject import find_subjects
-    from fettle.runs import RunReader
-
-    subjects: list[Subject] = []
-    skipped: list[Skipped] = []
-    for target in targets:
-        best = None
-        if "best" in which.split(",") and RunReader.is_run(Path(target)):
-            chosen = open_run(target).verdict().checkpoint
-            best = chosen["step"] if chosen else None
-        found, left_out = find_subjects(target, which, base=base, best=best)
-        if len(targets) > 1 and len(found) > 1:
-            prefix = Path(target).name
-            found = [replace(subject, name=f"{prefix}-{subject.name}") for subject in found]
-            left_out = [replace(skip, name=f"{prefix}-{skip.name}") for skip in left_out]
-        subjects += found
-        skipped += left_out
-    return subjects, skipped
-
-
-def _fixed_evals(targets: tuple[str, ...]) -> list[Path]:
-    """The held-out files that the runs were judged on."""
-    from fettle.errors import DataError
-    from fettle.runs import RunReader
-
-    found: dict[Path, None] = {}
-    for target in targets:
-        if not RunReader.is_run(Path(target)):
-            continue
-        fixed_eval = RunReader(Path(target)).fixed_eval_file()
-        if fixed_eval is not None:
-            found[fixed_eval] = None
-    if not found:
-        raise DataError(f"{', '.join(targets)}: names no held-out file. Give one: --data valid.jsonl")
-    return list(found)

@@ -15,7 +15,7 @@ from fettle.cli.output import console, number, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from fettle.evaluate.evaluation import Evaluation, Progress
+    from fettle.evaluation.evaluate import Evaluation, Progress, TaskResult
 
 WAYS = ("_per_character", "_per_byte")
 LESSER = tuple(f"{way}_{what}" for way in WAYS for what in ("pass_rate", "unscored_reasons"))
@@ -29,6 +29,18 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         skipped = [asdict(skip) for skip in evaluation.skipped]
         print_json({"folder": str(evaluation.folder), "results": rows, "skipped": skipped})
         return
+    if evaluation.results:
+        _results_table(rows[: len(evaluation.results)])
+    if evaluation.tasks:
+        _tasks_table(evaluation.tasks)
+    for line in _unscored(evaluation):
+        click.echo(line)
+    for skip in evaluation.skipped:
+        click.echo(f"skipped {skip.name}: {skip.reason}")
+    click.echo(f"\nresults  {evaluation.folder}")
+
+
+def _results_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -51,11 +63,29 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
             str(row["samples_run"] + row.get("answers_run", 0)),
         )
     console().print(table)
-    for line in _unscored(evaluation):
-        click.echo(line)
-    for skip in evaluation.skipped:
-        click.echo(f"skipped {skip.name}: {skip.reason}")
-    click.echo(f"\nresults  {evaluation.folder}")
+
+
+def _tasks_table(found: list[TaskResult]) -> None:
+    """One row a checkpoint, one column a task and metric, with standard errors."""
+    from rich.table import Table
+
+    columns = dict.fromkeys((r.task, m) for r in found for m in r.metrics if "_stderr" not in m)
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("")
+    for task, metric in columns:
+        table.add_column(f"{task}\n{metric}", justify="right")
+    by_name: dict[str, dict[str, dict[str, float]]] = {}
+    for result in found:
+        by_name.setdefault(result.subject.name, {})[result.task] = result.metrics
+    for name, tasks in by_name.items():
+        table.add_row(name, *(_with_error(tasks.get(task, {}), metric) for task, metric in columns))
+    console().print(table)
+
+
+def _with_error(metrics: dict[str, float], metric: str) -> str:
+    name, bracket, rest = metric.partition(" (")
+    value, error = metrics.get(metric), metrics.get(f"{name}_stderr{bracket}{rest}")
+    return "—" if value is None else f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def _unscored(evaluation: Evaluation) -> list[str]:

@@ -22,7 +22,7 @@ def command(run: Path, out: Path) -> None:
     Example:
       fettle report runs/<run> -o report.html
     """
-    from fettle.evaluate.results_folder import ResultsFolder
+    from fettle.evaluation.results_folder import ResultsFolder
     from fettle.runs.summary import summarise_run
     from fettle.server.context import Context, Named
     from fettle.server.listing import ListedRun

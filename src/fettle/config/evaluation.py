@@ -17,6 +17,7 @@ from fettle.config.load import check_section, override, read_text
 from fettle.config.patterns import PatternsConfig
 from fettle.config.sampling import SamplingConfig
 from fettle.config.strict import Strict, disagreement
+from fettle.config.tasks import TasksConfig
 from fettle.errors import ConfigError
 
 PROFILES = "evaluation_profiles.yaml"
@@ -50,6 +51,8 @@ class EvaluationConfig(Strict):
     """How the last answer of each chat is generated. null: not at all, or greedily where a checker asks."""
     checkers: dict[CheckerName, CheckerConfig] = Field(default_factory=dict[str, CheckerConfig])
     """What judges the generated answers, by a name of yours: a kind alone, or a section with its keys."""
+    tasks: TasksConfig | None = None
+    """Tasks of lm-evaluation-harness to run as well. null: none."""
     pass_at: list[Annotated[int, Field(ge=1)]] | None = None
     """k of pass@k. null: 1, 2, 4 ... up to the answers of each prompt."""
 

@@ -13,8 +13,8 @@ import fettle
 from fettle.decide.best_result import BestResult, best_result
 from fettle.decide.regression import CROSS_ENTROPY, Change, changes, flips
 from fettle.errors import RunError
-from fettle.evaluate.compared import Compared, find_results, texts
-from fettle.evaluate.results_folder import ResultsFolder
+from fettle.evaluation.compared import Compared, find_results, texts
+from fettle.evaluation.results_folder import ResultsFolder
 from fettle.report import evaluation_plots
 
 SHOWN_FLIPS = 10
