@@ -19,7 +19,6 @@ import torch
 import fettle
 from checkpoints_on_disk import save_adapter, save_base
 from fettle import score
-from fettle.cli import main
 from fettle.config import EvaluationConfig
 from fettle.errors import ConfigError, DataError, ModelError
 from fettle.evaluation.cache import ScoreCache
@@ -287,9 +286,8 @@ def test_an_unknown_task_is_named(model: Any, folder: Path) -> None:
 
 
 def test_tasks_stand_beside_the_chats_of_an_evaluation(
-    folder: Path, root: Path, pristine: Path, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    folder: Path, root: Path, pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(root)
     tasks = {"names": ["tiny_choice", "tiny_text"], "include_path": str(folder), "limit": 6}
     asked = {"tasks": tasks, "max_samples": 5}
@@ -305,20 +303,8 @@ def test_tasks_stand_beside_the_chats_of_an_evaluation(
     assert "lm_eval: " in (found.folder / "logs/step_10.log").read_text()
 
     # Held-out chats are not needed where there are tasks.
-    arguments = [
-        str(pristine / "base"),
-        "--tasks",
-        "tiny_choice",
-        "--include-path",
-        str(folder),
-        "--limit",
-        "4",
-        "--json",
-    ]
-    monkeypatch.setattr("sys.argv", ["fettle", "eval", *arguments])
-    with pytest.raises(SystemExit) as exit:
-        main()
-    assert exit.value.code == 0
-    printed = capfd.readouterr()
-    assert [row["data"] for row in json.loads(printed.out)["results"]] == ["tiny_choice"]
-    assert "it/s" not in printed.err
+    asked_for = ["--tasks", "tiny_choice", "--include-path", str(folder), "--limit", "4", "--json"]
+    command = [sys.executable, "-m", "fettle", "eval", str(pristine / "base"), *asked_for]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [row["data"] for row in json.loads(printed.stdout)["results"]] == ["tiny_choice"]
+    assert printed.stderr == ""
