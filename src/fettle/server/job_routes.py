@@ -14,18 +14,12 @@ from fettle.jobs.failure import printed_tail
 from fettle.jobs.job import Job
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json, text
-from fettle.server.context import Context, Server
-from fettle.server.shapes import JobDetail, JobList, Problem
+from fettle.server.context import CHANGES, Context, Server, require_control
+from fettle.server.shapes import JobDetail, JobList
 
 LONGEST_CONFIG, LONGEST_PATH = 8_000, 1_000
 """Characters; together they stay below the longest body, however they are written."""
 SHOWN_LINES = 100
-CHANGES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body is no text."},
-    403: {"model": Problem, "description": "The server was started without --control."},
-    413: {"model": Problem, "description": "The body is too long, or does not say how long it is."},
-    415: {"model": Problem, "description": "The body is no JSON."},
-}
 
 router = APIRouter(prefix="/api/training/jobs")
 JobId = Annotated[str, Path(description="Id of a job")]
@@ -53,7 +47,7 @@ class Nothing(BaseModel):
 @router.post("", response_model=JobDetail, status_code=202, responses=CHANGES)
 def launch(server: Server, asked: Launch) -> Json:
     """Check a configuration and queue a training by it; 422 names the key that is wrong."""
-    _require_control(server)
+    require_control(server)
     config = _config(server, asked)
     check_files(config)
     return Json(_detail(server, server.jobs.submit(config, asked.device)), 202)
@@ -75,20 +69,15 @@ def job(server: Server, job_id: JobId) -> Json:
 @router.post("/{job_id}/cancel", response_model=JobDetail, status_code=202, responses=CHANGES)
 def cancel(server: Server, job_id: JobId, nothing: Nothing) -> Json:
     """Take it out of the queue, or have it save a checkpoint and end; asked again, it is killed."""
-    _require_control(server)
+    require_control(server)
     return Json(_detail(server, _known(server.jobs.cancel(job_id))), 202)
 
 
 @router.post("/{job_id}/restart", response_model=JobDetail, status_code=202, responses=CHANGES)
 def restart(server: Server, job_id: JobId, nothing: Nothing) -> Json:
     """Queue it again, where it was cancelled or failed: it goes on from its newest checkpoint."""
-    _require_control(server)
+    require_control(server)
     return Json(_detail(server, _known(server.jobs.restart(job_id))), 202)
-
-
-def _require_control(server: Context) -> None:
-    if not server.settings.control:
-        raise HTTPException(403, "control is off; start the server with --control")
 
 
 def _known(job: Job | None) -> Job:
