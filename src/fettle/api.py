@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fettle.config import AlertsConfig, EvaluationConfig, check_section, evaluation_config
 from fettle.decide import Evidence, Verdict, verdict
@@ -15,6 +15,8 @@ from fettle.decide.alerts import StalledRun, active_alerts, stalled_run
 from fettle.errors import DataError
 from fettle.runs import RunReader
 from fettle.runs.discover import file_stamp
+from fettle.runs.json_object import mapping
+from fettle.runs.records import LIVE
 
 if TYPE_CHECKING:
     from fettle.evaluation.evaluate import Evaluation, Progress
@@ -84,7 +86,7 @@ class Run(RunReader):
                 f"the run was written by another tool ({self.kind}): no trainer of fettle reads control.json"
             )
         state = self.state()
-        if state in ("running", "paused"):
+        if state in LIVE:
             return None
         return f"the run is {state}: no trainer of fettle runs that could be asked"
 
@@ -104,8 +106,7 @@ class Run(RunReader):
         stamp = file_stamp(self.config_path) if self.config_path else None
         if self._known_thresholds is None or self._known_thresholds[0] != stamp:
             config = self.config() or {}
-            values: Any = config.get("fettle", config)
-            section = cast("dict[str, Any]", values).get("alerts") if isinstance(values, dict) else None
+            section = mapping(config.get("fettle", config)).get("alerts")
             checked = check_section(AlertsConfig, section, f"{self.path}/config.yaml [alerts]")
             self._known_thresholds = (stamp, checked)
         return self._known_thresholds[1]

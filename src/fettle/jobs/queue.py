@@ -18,6 +18,7 @@ from fettle.jobs.store import JobStore
 from fettle.runs import RunFolder
 from fettle.runs.folder import read_json
 from fettle.runs.fresh_name import fresh_run_name
+from fettle.runs.records import LIVE
 from fettle.runs.summary import RunSummary, summarise_run
 
 MOST_WAITING = 1000
@@ -92,7 +93,7 @@ class JobQueue:
             code = None if child is None else child.returncode
             return self._ended(replace(job, ended_at=time.time(), exit_code=code))
         summary = self._summary_since_start(job)
-        if summary is not None and summary.state in ("running", "paused"):
+        if summary is not None and summary.state in LIVE:
             return replace(job, state=summary.state)
         return job
 
