@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
@@ -115,7 +115,7 @@ class LogFollower:
         self._rest = b""
         return [record]
 
-    def _notice_replacement(self, stream: Any) -> None:
+    def _notice_replacement(self, stream: BinaryIO) -> None:
         status = os.fstat(stream.fileno())
         if self._inode is not None and (status.st_ino != self._inode or status.st_size < self._offset):
             self.generation += 1
