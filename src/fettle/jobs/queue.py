@@ -8,8 +8,8 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fettle.config import Config, dump_config
 from fettle.errors import RunError
 from fettle.jobs.failure import failure
 from fettle.jobs.job import Job
@@ -20,6 +20,9 @@ from fettle.runs.folder import read_json
 from fettle.runs.fresh_name import fresh_run_name
 from fettle.runs.records import LIVE
 from fettle.runs.summary import RunSummary, summarise_run
+
+if TYPE_CHECKING:
+    from fettle.config import Config
 
 MOST_WAITING = 1000
 INTERRUPTED = 75
@@ -36,6 +39,8 @@ class JobQueue:
 
     def submit(self, config: Config, device: int | None = None) -> Job:
         """A new job at the end of the queue. Raises RunError where there can be none."""
+        from fettle.config import dump_config
+
         if RunFolder.is_run(self.store.root):
             raise RunError("the served folder is a run itself: serve the folder above it to launch others")
         with self._locked():

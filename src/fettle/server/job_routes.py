@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from fettle.config import Config, check_files, load_config, parse_config
 from fettle.errors import ConfigError
 from fettle.jobs.failure import printed_tail
 from fettle.jobs.job import Job
@@ -16,6 +15,9 @@ from fettle.runs.discover import is_inside
 from fettle.server.answer import Json, text
 from fettle.server.context import CHANGES, Context, Server, require_control
 from fettle.server.shapes import JobDetail, JobList
+
+if TYPE_CHECKING:
+    from fettle.config import Config
 
 LONGEST_CONFIG, LONGEST_PATH = 8_000, 1_000
 """Characters; together they stay below the longest body, however they are written."""
@@ -47,6 +49,8 @@ class Nothing(BaseModel):
 @router.post("", response_model=JobDetail, status_code=202, responses=CHANGES)
 def launch(server: Server, asked: Launch) -> Json:
     """Check a configuration and queue a training by it; 422 names the key that is wrong."""
+    from fettle.config import check_files
+
     require_control(server)
     config = _config(server, asked)
     check_files(config)
@@ -87,6 +91,8 @@ def _known(job: Job | None) -> Job:
 
 
 def _config(server: Context, asked: Launch) -> Config:
+    from fettle.config import load_config, parse_config
+
     root = server.jobs.store.root
     if (asked.config is None) == (asked.path is None):
         raise HTTPException(422, "give either `config`, a YAML text, or `path`, a YAML file")
