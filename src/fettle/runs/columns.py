@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ class Columns:
         for keys, group in groupby(records, key=tuple):
             rows = list(group)
             for key in keys:
-                self._extend_key(key, [record[key] for record in rows])
+                self._extend_key(key, list(map(itemgetter(key), rows)))
             self._size += len(rows)
 
     def extend_numbers(self, key: str, values: Floats) -> None:

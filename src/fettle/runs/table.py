@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fettle.runs.columns import Columns
+
+# Asked of every record, without a call of Python.
+_NAMED: Callable[[Mapping[str, Any]], Any] = methodcaller("get", "type", "")
+_STEP: Callable[[Mapping[str, Any]], Any] = methodcaller("get", "step")
+_CLASS: Callable[[Any], type] = type
 
 
 class EventTable:
@@ -39,7 +45,7 @@ class EventTable:
 
     def add(self, record: dict[str, Any]) -> None:
         """Take in the next record of the log."""
-        type = _type(record)
+        type = str(_NAMED(record))
         step = record.get("step")
         if type == "resume" and isinstance(step, (int, float)):
             self._supersede(step)
@@ -49,8 +55,8 @@ class EventTable:
 
     def extend(self, records: Iterable[dict[str, Any]]) -> None:
         """Take in the next records of the log."""
-        for type, group in groupby(records, key=_type):
-            rows = list(group)
+        for named, group in groupby(records, key=_NAMED):
+            type, rows = str(named), list(group)
             if type in self.UNIQUE and self._go_on(type, rows):
                 self._append(type, rows)
             else:
@@ -128,8 +134,8 @@ class EventTable:
 
     def _go_on(self, type: str, rows: list[dict[str, Any]]) -> bool:
         """Whether steps only grow, so that no row replaces another."""
-        steps = [row.get("step") for row in rows]
-        if not {step.__class__ for step in steps} <= {int, float}:
+        steps = list(map(_STEP, rows))
+        if not set(map(_CLASS, steps)) <= {int, float}:
             return False
         before = self._last_step(type)
         known = np.array(steps if before is None else [before, *steps], dtype=np.float64)
@@ -163,7 +169,3 @@ class EventTable:
                 table[type] = table[type].selected(keep)
         if type not in self.AS_NUMBERS:
             self._records[type] = [r for r, kept in zip(self._records[type], keep, strict=True) if kept]
-
-
-def _type(record: Mapping[str, Any]) -> str:
-    return str(record.get("type", ""))
