@@ -45,7 +45,7 @@ class Column:
         """Write `count` values at `row`; what lies between is NaN."""
         end = row + count
         if end > self._data.size:
-            larger = np.full(max(end, 16, self._data.size * 3 // 2), np.nan)
+            larger = np.full(max(end, 16, self._data.size * 5 // 4), np.nan)
             larger[: self.size] = self._data[: self.size]
             self._data = larger
         self._data[row:end] = values
