@@ -50,13 +50,13 @@ def run(tmp_path: Path) -> RunFolder:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Every line that is parsed from here on."""
     lines: list[bytes] = []
-    parse = follow.parse_objects
+    parse = follow.parse_object
 
-    def counted(block: list[bytes]) -> list[dict[str, Any] | None]:
-        lines.extend(block)
-        return parse(block)
+    def counted(line: bytes) -> dict[str, Any] | None:
+        lines.append(line)
+        return parse(line)
 
-    monkeypatch.setattr(follow, "parse_objects", counted)
+    monkeypatch.setattr(follow, "parse_object", counted)
     return lines
 
 

@@ -22,17 +22,6 @@ def parse_object(data: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def parse_objects(lines: list[bytes]) -> list[dict[str, Any] | None]:
-    """`parse_object` of each line, in half of the time where none of them needs another look."""
-    try:
-        values: list[Any] = list(map(orjson.loads, lines))
-    except orjson.JSONDecodeError:
-        return list(map(parse_object, lines))
-    if set(map(type, values)) <= {dict}:
-        return values
-    return [value if isinstance(value, dict) else None for value in values]
-
-
 def mapping(value: Any) -> dict[str, Any]:
     """A JSON object that was read already; {} of anything else."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -14,8 +14,6 @@ from fettle.runs.columns import Columns
 
 # Asked of every record, without a call of Python.
 _NAMED: Callable[[Mapping[str, Any]], Any] = methodcaller("get", "type", "")
-_STEP: Callable[[Mapping[str, Any]], Any] = methodcaller("get", "step")
-_CLASS: Callable[[Any], type] = type
 
 
 class EventTable:
@@ -134,8 +132,8 @@ class EventTable:
 
     def _go_on(self, type: str, rows: list[dict[str, Any]]) -> bool:
         """Whether steps only grow, so that no row replaces another."""
-        steps = list(map(_STEP, rows))
-        if not set(map(_CLASS, steps)) <= {int, float}:
+        steps = [row.get("step") for row in rows]
+        if not {step.__class__ for step in steps} <= {int, float}:
             return False
         before = self._last_step(type)
         known = np.array(steps if before is None else [before, *steps], dtype=np.float64)
