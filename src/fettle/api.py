@@ -7,16 +7,18 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from fettle.config import AlertsConfig, EvaluationConfig, check_section, evaluation_config
-from fettle.decide import Evidence, Verdict, verdict
-from fettle.decide.alerts import StalledRun, active_alerts, stalled_run
 from fettle.errors import DataError
 from fettle.runs import RunReader
 from fettle.runs.discover import file_stamp
+from fettle.runs.json_object import mapping
+from fettle.runs.records import LIVE
 
+# What judges is loaded by what judges: a curve is drawn without, a fifth of a second sooner.
 if TYPE_CHECKING:
+    from fettle.config import AlertsConfig, EvaluationConfig
+    from fettle.decide import Evidence, Verdict
     from fettle.evaluation.evaluate import Evaluation, Progress
     from fettle.evaluation.subject import Skipped, Subject
 
@@ -34,6 +36,8 @@ class Run(RunReader):
 
     def evidence(self) -> Evidence:
         """Everything the verdict looks at."""
+        from fettle.decide import Evidence
+
         stops, layers = self.records("early_stop"), self.layers()
         return Evidence(
             name=self.name,
@@ -53,6 +57,8 @@ class Run(RunReader):
 
         `now` is Unix time, by default the clock's. Only a run whose trainer lives can stall.
         """
+        from fettle.decide.alerts import active_alerts, stalled_run
+
         found = active_alerts(self.records("alert"))
         if self.state() != "running":
             return found
@@ -84,34 +90,41 @@ class Run(RunReader):
                 f"the run was written by another tool ({self.kind}): no trainer of fettle reads control.json"
             )
         state = self.state()
-        if state in ("running", "paused"):
+        if state in LIVE:
             return None
         return f"the run is {state}: no trainer of fettle runs that could be asked"
 
     def _last_sign(self) -> float:
         """Time of the last record that shows a living trainer; -inf where none tells."""
-        rows = [r for type in StalledRun.reads for r in self.records(type, last=1)]
-        return max((r["timestamp"] for r in rows if isinstance(r.get("timestamp"), float)), default=-inf)
+        return max((r["timestamp"] for r in self._signs(1)), default=-inf)
 
     def _latest(self) -> list[dict[str, Any]]:
         """The last records that show a living trainer, in order of time."""
-        rows = [r for type in StalledRun.reads for r in self.records(type, last=LATEST)]
-        timed = [r for r in rows if isinstance(r.get("timestamp"), float)]
-        return sorted(timed, key=lambda r: r["timestamp"])[-LATEST:]
+        return sorted(self._signs(LATEST), key=lambda r: r["timestamp"])[-LATEST:]
+
+    def _signs(self, last: int) -> list[dict[str, Any]]:
+        """The last records of each type that shows a living trainer, those that tell their time."""
+        from fettle.decide.alerts import StalledRun
+
+        rows = [r for type in StalledRun.reads for r in self.records(type, last=last)]
+        return [r for r in rows if isinstance(r.get("timestamp"), float)]
 
     def _thresholds(self) -> AlertsConfig:
         """Those of its config.yaml, in which a callback has its settings below `fettle`."""
+        from fettle.config import AlertsConfig, check_section
+
         stamp = file_stamp(self.config_path) if self.config_path else None
         if self._known_thresholds is None or self._known_thresholds[0] != stamp:
             config = self.config() or {}
-            values: Any = config.get("fettle", config)
-            section = cast("dict[str, Any]", values).get("alerts") if isinstance(values, dict) else None
+            section = mapping(config.get("fettle", config)).get("alerts")
             checked = check_section(AlertsConfig, section, f"{self.path}/config.yaml [alerts]")
             self._known_thresholds = (stamp, checked)
         return self._known_thresholds[1]
 
     def verdict(self) -> Verdict:
         """Stop or go on, which checkpoint, and why."""
+        from fettle.decide import verdict
+
         judged = verdict(self.evidence())
         unread = [f"Not all was read: {problem}." for problem in self.problems]
         return replace(judged, warnings=[*judged.warnings, *unread])
@@ -147,6 +160,7 @@ def evaluate(
     Raises ConfigError, DataError, ModelError or RunError for what cannot be used. A checkpoint that cannot be
     is skipped with its reason.
     """
+    from fettle.config import EvaluationConfig, evaluation_config
     from fettle.evaluation import evaluate as room
 
     if not isinstance(config, EvaluationConfig):

@@ -22,6 +22,7 @@ from fettle.config import AlertsConfig  # noqa: E402
 from fettle.decide.alerts import replayed  # noqa: E402
 from fettle.errors import ConfigError, DataError, ModelError  # noqa: E402
 from fettle.runs import LogFollower  # noqa: E402
+from train.sums import FEW  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>"
@@ -31,9 +32,6 @@ TEMPLATE = (
 )
 COLOURS = ["red", "green", "blue", "grey", "pink", "gold"]
 THINGS = ["sky", "sea", "rose", "grass", "stone", "sun", "sand", "coal"]
-
-FEW = {"samples": 1, "max_new_tokens": 3}
-"""Answers of a model that never ends one would take most of the time."""
 
 
 def chats(count: int, offset: int = 0) -> list[dict[str, Any]]:
@@ -126,7 +124,15 @@ class PaddedRows:
         return batch
 
 
-def hf_trainer(tmp_path: Path, tokenizer: Any, *, model: Any = None, rows: Any = None, **changes: Any) -> Any:
+def hf_trainer(
+    tmp_path: Path,
+    tokenizer: Any,
+    *,
+    kind: Any = transformers.Trainer,
+    model: Any = None,
+    rows: Any = None,
+    **changes: Any,
+) -> Any:
     settings: dict[str, Any] = {
         "output_dir": str(tmp_path / "out"),
         "per_device_train_batch_size": 2,
@@ -141,7 +147,7 @@ def hf_trainer(tmp_path: Path, tokenizer: Any, *, model: Any = None, rows: Any =
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
-    return transformers.Trainer(
+    return kind(
         model=tiny_model(tokenizer) if model is None else model,
         args=transformers.TrainingArguments(**{**settings, **changes}),
         train_dataset=Rows(encoded(tokenizer, 16)) if rows is None else rows,
@@ -549,11 +555,7 @@ def test_a_batch_without_a_label_is_said_and_not_a_loss_of_zero(tmp_path: Path, 
             return super().compute_loss(model, inputs, *args, **options).nan_to_num(0.0)
 
     rows = [{**row, "labels": [-100] * len(row["labels"])} for row in encoded(tokenizer, 8)]
-    built = hf_trainer(tmp_path, tokenizer, rows=Rows(rows), max_steps=2)
-    trainer = Own(
-        model=built.model, args=built.args, train_dataset=built.train_dataset,
-        data_collator=built.data_collator,
-    )  # fmt: skip
+    trainer = hf_trainer(tmp_path, tokenizer, kind=Own, rows=Rows(rows), max_steps=2)
     trainer.add_callback(FettleCallback())
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
@@ -659,11 +661,7 @@ def test_alerts_take_a_model_that_shows_no_loss_for_unmeasured_and_not_for_unlab
             logits = model(**inputs).logits
             return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
-    built = hf_trainer(tmp_path, tokenizer, max_steps=2)
-    trainer = Own(
-        model=built.model, args=built.args, train_dataset=built.train_dataset,
-        data_collator=built.data_collator,
-    )  # fmt: skip
+    trainer = hf_trainer(tmp_path, tokenizer, kind=Own, max_steps=2)
     trainer.add_callback(FettleCallback())
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ lightning: Any = pytest.importorskip("lightning.pytorch")
 import fettle  # noqa: E402
 from fettle.errors import ModelError  # noqa: E402
 from tiny_models import tiny_model, tiny_tokenizer  # noqa: E402
+from train.sums import FEW, write_sums  # noqa: E402
 
 pytestmark = [
     # What Lightning says of itself and of small data.
@@ -28,27 +28,10 @@ pytestmark = [
 ]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-FEW = {"samples": 1, "max_new_tokens": 3}
-"""Answers of a model that never ends one would take most of the time."""
-
-
-def chats(path: Path, numbers: range) -> Path:
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": f"{i} plus {i + 1}"},
-                {"role": "assistant", "content": f"is {2 * i + 1}" + " indeed" * (i % 3)},
-            ]
-        }
-        for i in numbers
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
 
 @pytest.fixture
 def valid(tmp_path: Path) -> Path:
-    return chats(tmp_path / "valid.jsonl", range(60, 66))
+    return write_sums(tmp_path / "valid.jsonl", range(60, 66))
 
 
 class Module(lightning.LightningModule):
@@ -213,7 +196,7 @@ def test_the_lightning_example_trains_and_is_judged(tmp_path: Path, valid: Path)
     tokenizer = tiny_tokenizer()
     tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    train = chats(tmp_path / "train.jsonl", range(24))
+    train = write_sums(tmp_path / "train.jsonl", range(24))
     done = subprocess.run(
         [
             *(sys.executable, str(EXAMPLES / "lightning_module.py"), str(tmp_path / "model")),

@@ -18,27 +18,14 @@ pytest.importorskip("transformers")
 import fettle
 from fettle.errors import ConfigError, RunError
 from tiny_models import tiny_model, tiny_tokenizer
+from train.sums import write_sums
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def chats(path: Path, numbers: range) -> Path:
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": f"{i} plus {i + 1}"},
-                {"role": "assistant", "content": f"is {2 * i + 1}" + " indeed" * (i % 3)},
-            ]
-        }
-        for i in numbers
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture
 def held_out(tmp_path: Path) -> fettle.HeldOut:
-    return fettle.HeldOut(chats(tmp_path / "valid.jsonl", range(60, 66)), tiny_tokenizer())
+    return fettle.HeldOut(write_sums(tmp_path / "valid.jsonl", range(60, 66)), tiny_tokenizer())
 
 
 def train(recorder: fettle.Recorder, held_out: fettle.HeldOut, model: Any, upto: int, rate: float) -> None:
@@ -161,7 +148,7 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path, held_out: fettle.Hel
     assert not (tmp_path / "run").exists()
     with fettle.record(tmp_path / "run", held_out=held_out) as recorder:
         checkpoint = recorder.checkpoint(1, tiny_model().save_pretrained)
-    other = fettle.HeldOut(chats(tmp_path / "other.jsonl", range(4)), tiny_tokenizer())
+    other = fettle.HeldOut(write_sums(tmp_path / "other.jsonl", range(4)), tiny_tokenizer())
     with (
         pytest.raises(RunError, match=r"other\.jsonl is not the file"),
         fettle.record(tmp_path / "run", held_out=other, resume_from=checkpoint),
@@ -175,8 +162,8 @@ def test_the_accelerate_example_trains_stops_and_is_judged(tmp_path: Path) -> No
     tokenizer = tiny_tokenizer()
     tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    train_file = chats(tmp_path / "train.jsonl", range(24))
-    valid_file = chats(tmp_path / "valid.jsonl", range(60, 66))
+    train_file = write_sums(tmp_path / "train.jsonl", range(24))
+    valid_file = write_sums(tmp_path / "valid.jsonl", range(60, 66))
     done = subprocess.run(
         [
             *(sys.executable, str(EXAMPLES / "accelerate_loop.py")),

@@ -14,7 +14,7 @@ from fettle.decide.layers import layers_evidence
 from fettle.decide.pattern_table import pattern_table
 from fettle.decide.reasons import not_measured, reasons, warnings
 from fettle.metrics import perplexity
-from fettle.runs.records import FixedEval
+from fettle.runs.records import LIVE, FixedEval
 
 VERDICT_SCHEMA_VERSION = 1
 
@@ -81,11 +81,11 @@ def verdict(run: Evidence) -> Verdict:
 def _recommendation(findings: Findings, action: Action) -> str:
     checkpoint = f"checkpoint-{findings.choice.step}" if findings.choice else None
     if action == "stop":
-        running = findings.run.state in ("running", "paused")
+        running = findings.run.state in LIVE
         first = "Stop training." if running else "Do not train further on this data."
         first += f" Use {checkpoint}." if checkpoint else " No evaluated checkpoint is on disk."
     elif action == "continue":
-        unfinished = findings.run.state in ("running", "paused", "interrupted", "crashed")
+        unfinished = findings.run.state in {*LIVE, "interrupted", "crashed"}
         first = "Go on training." if unfinished else "Train longer."
         first += f" So far the best is {checkpoint}." if checkpoint else ""
     elif action == "investigate":

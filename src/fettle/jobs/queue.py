@@ -8,8 +8,8 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from fettle.config import Config, dump_config
 from fettle.errors import RunError
 from fettle.jobs.failure import failure
 from fettle.jobs.job import Job
@@ -18,7 +18,11 @@ from fettle.jobs.store import JobStore
 from fettle.runs import RunFolder
 from fettle.runs.folder import read_json
 from fettle.runs.fresh_name import fresh_run_name
+from fettle.runs.records import LIVE
 from fettle.runs.summary import RunSummary, summarise_run
+
+if TYPE_CHECKING:
+    from fettle.config import Config
 
 MOST_WAITING = 1000
 INTERRUPTED = 75
@@ -35,6 +39,8 @@ class JobQueue:
 
     def submit(self, config: Config, device: int | None = None) -> Job:
         """A new job at the end of the queue. Raises RunError where there can be none."""
+        from fettle.config import dump_config
+
         if RunFolder.is_run(self.store.root):
             raise RunError("the served folder is a run itself: serve the folder above it to launch others")
         with self._locked():
@@ -92,7 +98,7 @@ class JobQueue:
             code = None if child is None else child.returncode
             return self._ended(replace(job, ended_at=time.time(), exit_code=code))
         summary = self._summary_since_start(job)
-        if summary is not None and summary.state in ("running", "paused"):
+        if summary is not None and summary.state in LIVE:
             return replace(job, state=summary.state)
         return job
 

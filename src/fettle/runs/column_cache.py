@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import tempfile
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -109,7 +110,7 @@ def _stamp(status: os.stat_result) -> list[int]:
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def _digest(stream: Any, size: int) -> str:
+def _digest(stream: BinaryIO, size: int) -> str:
     """Of the first `size` bytes."""
     digest, left = xxhash.xxh3_128(), size
     while left and (block := stream.read(min(READ_BYTES, left))):
@@ -158,7 +159,8 @@ def _read(path: Path) -> tuple[dict[str, Any], NDArray[np.float64]]:
     return orjson.loads(body[:size].tobytes()), body[size:].view("<f8")
 
 
-def _taker(arrays: NDArray[np.float64]) -> Any:
+def _taker(arrays: NDArray[np.float64]) -> Callable[[int], NDArray[np.float64]]:
+    """Gives so many of the numbers at a time."""
     place = 0
 
     def take(size: int) -> NDArray[np.float64]:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from fettle.errors import RunError
 
 COLUMNS_FILE = "fettle-columns.yaml"
@@ -126,6 +124,8 @@ def load_column_names(path: Path) -> ColumnNames:
 
     What it does not name is looked for under the usual names. Raises RunError naming what is wrong.
     """
+    import yaml
+
     try:
         value: Any = yaml.safe_load(path.read_bytes())
     except OSError as error:

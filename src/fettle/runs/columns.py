@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Column:
         """Write `count` values at `row`; what lies between is NaN."""
         end = row + count
         if end > self._data.size:
-            larger = np.full(max(end, 16, self._data.size * 3 // 2), np.nan)
+            larger = np.full(max(end, 16, self._data.size * 5 // 4), np.nan)
             larger[: self.size] = self._data[: self.size]
             self._data = larger
         self._data[row:end] = values
@@ -133,7 +134,7 @@ class Columns:
         for keys, group in groupby(records, key=tuple):
             rows = list(group)
             for key in keys:
-                self._extend_key(key, [record[key] for record in rows])
+                self._extend_key(key, list(map(itemgetter(key), rows)))
             self._size += len(rows)
 
     def extend_numbers(self, key: str, values: Floats) -> None:

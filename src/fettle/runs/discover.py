@@ -60,7 +60,7 @@ class RunFinder:
 
     def _look(self, path: str, before: _Folder | None) -> _Folder | None:
         try:
-            changed = os.stat(path).st_mtime_ns  # noqa: PTH116
+            changed = os.stat(path).st_mtime_ns  # noqa: PTH116 - of every folder; Path.stat takes twice as long
             if before is not None and before.changed == changed:
                 return before
             with os.scandir(path) as entries:
@@ -137,6 +137,7 @@ def run_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     if RunFolder.is_run(inner):
         return tuple(file_stamp(inner / name) for name in (STATUS, METADATA))
     try:
+        # Path.iterdir would make a path of every name.
         names = sorted(n for n in os.listdir(path) if n in LOGS or "tfevents" in n or NAME.match(n))  # noqa: PTH208
     except OSError:
         names = []

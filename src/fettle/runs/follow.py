@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
 from fettle.runs.json_object import parse_object
 
-READ_BYTES = 1 << 22
+# Read and parsed at a time: records that still lie in the processor's cache are taken apart faster.
+READ_BYTES = 1 << 18
 # No record of a training log is this long; a file without line ends must not fill the memory.
 LONGEST_LINE_BYTES = 1 << 26
 HEAD_BYTES = 1024
@@ -85,7 +86,8 @@ class LogFollower:
                 records: list[dict[str, Any]] = []
                 stop = self._offset + most_bytes
                 stream.seek(self._offset)
-                while block := stream.read(READ_BYTES):
+                # A long line comes in ever larger pieces: each of them is joined to all before it.
+                while block := stream.read(max(READ_BYTES, len(self._rest))):
                     self._offset += len(block)
                     records += [r for line in self._lines(block) if (r := self._parse(line)) is not None]
                     if records and self._offset >= stop:
@@ -115,7 +117,7 @@ class LogFollower:
         self._rest = b""
         return [record]
 
-    def _notice_replacement(self, stream: Any) -> None:
+    def _notice_replacement(self, stream: BinaryIO) -> None:
         status = os.fstat(stream.fileno())
         if self._inode is not None and (status.st_ino != self._inode or status.st_size < self._offset):
             self.generation += 1

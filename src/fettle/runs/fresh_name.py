@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fettle.config import Config
+if TYPE_CHECKING:
+    from fettle.config import Config
 
 
 def fresh_run_name(config: Config, taken: Callable[[str], bool]) -> str:

@@ -14,7 +14,7 @@ import xxhash
 from fettle.errors import RunError
 from fettle.runs.checkpoints import PINNED, folder_size, list_checkpoints
 from fettle.runs.column_names import FLAG
-from fettle.runs.json_object import parse_object
+from fettle.runs.json_object import mapping, parse_object
 from fettle.runs.records import Checkpoint, State
 from fettle.runs.source import Kind
 
@@ -191,8 +191,9 @@ def has_weights(folder: Path) -> bool:
 
 def _rows(log_history: Iterable[Any]) -> Iterator[dict[str, Any]]:
     for entry in log_history:
-        if isinstance(entry, dict) and isinstance(entry.get("step"), (int, float)):  # pyright: ignore[reportUnknownMemberType]
-            yield cast("dict[str, Any]", entry)
+        row = mapping(entry)
+        if isinstance(row.get("step"), (int, float)):
+            yield row
 
 
 def _first_readable(candidates: list[Path]) -> tuple[dict[str, Any], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fettle.errors import RunError
 from fettle.runs.column_names import KNOWN, ColumnNames
-from fettle.runs.follow import LogFollower, Place
+from fettle.runs.follow import READ_BYTES, LogFollower, Place
 from fettle.runs.records import Checkpoint, State
 from fettle.runs.source import Kind
 
@@ -23,7 +23,7 @@ TINKER_TRAIN = {"train_loss": "loss", "train_loss_total": "loss_sum"}
 TINKER_EVAL = {"val_loss": "cross_entropy", "val_batches": "batches"}
 
 # The rows of a block are held at once: of a long log all together would fill the memory.
-POLLED_BYTES = 1 << 22
+POLLED_BYTES = READ_BYTES
 
 
 class JsonLinesLog:

@@ -1,4 +1,4 @@
-"""One JSON object from bytes, as other tools write them too: with NaN and Infinity in it."""
+"""JSON objects, as other tools write them too: with NaN and Infinity in them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def parse_object(data: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         value = _tolerant(data)
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A JSON object that was read already; {} of anything else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _tolerant(data: bytes) -> Any:

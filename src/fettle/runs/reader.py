@@ -18,6 +18,7 @@ from fettle.runs.column_cache import ColumnCache
 from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
 from fettle.runs.foreign import find_source
 from fettle.runs.json_lines import RunLog
+from fettle.runs.json_object import mapping
 from fettle.runs.layers import layer_activity
 from fettle.runs.numbers import integer, number
 from fettle.runs.predictions import PredictionReader
@@ -255,9 +256,8 @@ class RunReader:
     def fixed_eval_file(self) -> Path | None:
         """The held-out file it is judged on, as configuration or trainer named it; None without one."""
         for told in (self.config(), self.metadata()):
-            data: Any = (told or {}).get("data")
-            named: Any = cast("dict[str, Any]", data).get("fixed_eval") if isinstance(data, dict) else None
-            path: Any = cast("dict[str, Any]", named).get("path") if isinstance(named, dict) else named
+            named: Any = mapping((told or {}).get("data")).get("fixed_eval")
+            path: Any = mapping(named).get("path", named)
             if isinstance(path, str):
                 return Path(path)
         return None

@@ -15,6 +15,8 @@ State = Literal[
 ]
 """How a run stands. `crashed` is inferred: the log has no `end` and no trainer holds the lock."""
 STATES: frozenset[str] = frozenset(get_args(State))
+LIVE: frozenset[State] = frozenset({"running", "paused"})
+"""A trainer holds the run; of every other known state it has let go."""
 
 
 def known_state(value: Any) -> State:

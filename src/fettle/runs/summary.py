@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fettle.errors import RunError
 from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
+from fettle.runs.json_object import mapping
 from fettle.runs.numbers import integer, number
-from fettle.runs.records import State, known_state
+from fettle.runs.records import LIVE, State, known_state
 
 if TYPE_CHECKING:
     from fettle.runs.reader import RunReader
@@ -81,7 +82,7 @@ def is_running(path: Path) -> bool:
 
 def _from_status(name: str, folder: RunFolder, status: dict[str, Any]) -> RunSummary:
     metadata = folder.read_metadata()
-    evaluated = _mapping(status.get("fixed_eval"))
+    evaluated = mapping(status.get("fixed_eval"))
     return RunSummary(
         name=name,
         kind="fettle",
@@ -108,7 +109,7 @@ def _state(status: dict[str, Any], folder: RunFolder) -> State:
     state = known_state(status.get("state"))
     if is_locked(folder.lock_path):
         return "paused" if state == "paused" else "running"
-    return "crashed" if state in ("running", "paused") else state
+    return "crashed" if state in LIVE else state
 
 
 def _from_log(name: str, reader: RunReader) -> RunSummary:
@@ -135,13 +136,9 @@ def _from_log(name: str, reader: RunReader) -> RunSummary:
     )
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def _model(told: Any) -> str | None:
     """Its name: a callback tells that alone, `fettle train` more of it."""
-    name = told if isinstance(told, str) else _mapping(told).get("name")
+    name = told if isinstance(told, str) else mapping(told).get("name")
     return name if isinstance(name, str) else None
 
 

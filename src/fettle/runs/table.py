@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fettle.runs.columns import Columns
+
+# Asked of every record, without a call of Python.
+_NAMED: Callable[[Mapping[str, Any]], Any] = methodcaller("get", "type", "")
 
 
 class EventTable:
@@ -39,7 +43,7 @@ class EventTable:
 
     def add(self, record: dict[str, Any]) -> None:
         """Take in the next record of the log."""
-        type = _type(record)
+        type = str(_NAMED(record))
         step = record.get("step")
         if type == "resume" and isinstance(step, (int, float)):
             self._supersede(step)
@@ -49,8 +53,8 @@ class EventTable:
 
     def extend(self, records: Iterable[dict[str, Any]]) -> None:
         """Take in the next records of the log."""
-        for type, group in groupby(records, key=_type):
-            rows = list(group)
+        for named, group in groupby(records, key=_NAMED):
+            type, rows = str(named), list(group)
             if type in self.UNIQUE and self._go_on(type, rows):
                 self._append(type, rows)
             else:
@@ -163,7 +167,3 @@ class EventTable:
                 table[type] = table[type].selected(keep)
         if type not in self.AS_NUMBERS:
             self._records[type] = [r for r, kept in zip(self._records[type], keep, strict=True) if kept]
-
-
-def _type(record: Mapping[str, Any]) -> str:
-    return str(record.get("type", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, cast
@@ -29,6 +30,13 @@ def encode(content: Any) -> bytes:
         return orjson.dumps(content, option=OPTIONS)
     except (orjson.JSONEncodeError, TypeError):  # Half a surrogate pair, a huge integer, a thousand levels.
         return orjson.dumps(_plain(content, DEEPEST))
+
+
+def download(name: str) -> dict[str, str]:
+    """Headers of an answer that is kept as a file of about this name, never shown."""
+    stem, dot, ending = name.rpartition(".")
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", stem)[:150]
+    return {"Content-Disposition": f'attachment; filename="{safe}{dot}{ending}"'}
 
 
 def text(value: str) -> str:

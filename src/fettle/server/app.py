@@ -54,6 +54,40 @@ REFUSALS = {
 }
 
 
+async def _refused(request: Request, error: Exception) -> Json:
+    told = cast("HTTPException", error)
+    return Json({"detail": str(told.detail)}, told.status_code, headers=dict(told.headers or {}))
+
+
+async def _invalid(request: Request, error: Exception) -> Json:
+    first = cast("RequestValidationError", error).errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return Json({"detail": text(f"{where}: {first['msg']}")}, 422)
+
+
+async def _unreadable(request: Request, error: Exception) -> Json:
+    return Json({"detail": text(str(error)).replace("\n", " ")}, 422)
+
+
+async def _failed(request: Request, error: Exception) -> Json:
+    # A defect of ours; uvicorn logs it with its traceback.
+    return Json({"detail": f"the server failed: {type(error).__name__}"}, 500)
+
+
+async def _busy(request: Request, error: Exception) -> Json:
+    return Json({"detail": "the run is still being read; ask again"}, 503, headers={"Retry-After": "5"})
+
+
+REFUSED_BY = {
+    HTTPException: _refused,
+    RequestValidationError: _invalid,
+    FettleError: _unreadable,
+    Exception: _failed,
+    BusyError: _busy,
+}
+"""Every refusal is `{"detail": "one line"}`."""
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The server over one folder of runs."""
     app = FastAPI(
@@ -73,34 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     app.include_router(series_routes.many_router)
     add_page(app)
-    _tell_errors(app)
+    for kind, tell in REFUSED_BY.items():
+        app.add_exception_handler(kind, tell)
     app.add_middleware(Access, settings=settings)
     return app
-
-
-def _tell_errors(app: FastAPI) -> None:
-    """Every refusal is `{"detail": "one line"}`."""
-
-    @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
-        told = cast("HTTPException", error)
-        return Json({"detail": str(told.detail)}, told.status_code, headers=dict(told.headers or {}))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
-        first = cast("RequestValidationError", error).errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        return Json({"detail": text(f"{where}: {first['msg']}")}, 422)
-
-    @app.exception_handler(FettleError)
-    async def unreadable(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
-        return Json({"detail": text(str(error)).replace("\n", " ")}, 422)
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
-        # A defect of ours; uvicorn logs it with its traceback.
-        return Json({"detail": f"the server failed: {type(error).__name__}"}, 500)
-
-    @app.exception_handler(BusyError)
-    async def busy(request: Request, error: Exception) -> Json:  # pyright: ignore[reportUnusedFunction]
-        return Json({"detail": "the run is still being read; ask again"}, 503, headers={"Retry-After": "5"})

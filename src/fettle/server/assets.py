@@ -21,6 +21,7 @@ STATIC = Path(__file__).parent / "static"
 LIBRARY = "vendor/uPlot.iife.min.js"
 STYLES = ("vendor/uPlot.min.css", "base.css", "layout.css", "panels.css")
 ENTRY = "main.js"
+ADDRESSES = ("/", "/static/app.js", "/static/app.css", "/static/icon.svg")
 HELD = "report/held.js"
 
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
@@ -54,12 +55,13 @@ def page_assets(static: Path = STATIC) -> dict[str, Asset]:
     """What the page consists of, by address. Raises OSError where it was not built (hatch_build.py)."""
     script = (static / LIBRARY).read_text(encoding="utf-8").rstrip() + "\n" + joined_script(static)
     style = "".join((static / name).read_text(encoding="utf-8").rstrip() + "\n" for name in STYLES)
-    return {
-        "/": Asset((static / "index.html").read_bytes(), "text/html; charset=utf-8"),
-        "/static/app.js": Asset(script.encode(), "text/javascript; charset=utf-8"),
-        "/static/app.css": Asset(LOOSE_STYLE.sub("", _squeezed(style)).encode(), "text/css; charset=utf-8"),
-        "/static/icon.svg": Asset((static / "icon.svg").read_bytes(), "image/svg+xml"),
-    }
+    assets = (
+        Asset((static / "index.html").read_bytes(), "text/html; charset=utf-8"),
+        Asset(script.encode(), "text/javascript; charset=utf-8"),
+        Asset(LOOSE_STYLE.sub("", _squeezed(style)).encode(), "text/css; charset=utf-8"),
+        Asset((static / "icon.svg").read_bytes(), "image/svg+xml"),
+    )
+    return dict(zip(ADDRESSES, assets, strict=True))
 
 
 def held_script(static: Path = STATIC) -> bytes:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query
 
 from fettle.runs.records import FixedEval
 from fettle.server.answer import Json, encode
-from fettle.server.context import Named, Server, named
+from fettle.server.context import Named, Server, named, no_such_run
 from fettle.server.shapes_detail import Compared
 
 MOST_RUNS = 50
@@ -47,7 +47,7 @@ def _known(ids: str, known: set[str]) -> list[str]:
     while parts:
         ends = [end for end in range(len(parts), 0, -1) if ",".join(parts[:end]) in known]
         if not ends:
-            raise HTTPException(404, "there is no such run; GET /api/runs lists them")
+            raise no_such_run()
         found.append(",".join(parts[: ends[0]]))
         parts = parts[ends[0] :]
     return list(dict.fromkeys(found))

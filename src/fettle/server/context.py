@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, HTTPException, Path, Request
 
@@ -16,6 +16,7 @@ from fettle.server.counters import Counters
 from fettle.server.listing import ListedRun, RunListing
 from fettle.server.open_run import OpenRun, OpenRuns
 from fettle.server.settings import Settings
+from fettle.server.shapes import Problem
 
 if TYPE_CHECKING:
     from fettle.api import Run
@@ -63,11 +64,16 @@ def context(request: Request) -> Context:
 Server = Annotated[Context, Depends(context)]
 
 
+def no_such_run() -> HTTPException:
+    """What is told of an id that is of no run."""
+    return HTTPException(404, "there is no such run; GET /api/runs lists them")
+
+
 def listed_run(server: Context, id: str) -> ListedRun:
     """The run of an id. Raises HTTPException (404) where there is none."""
     listed = server.listing.find(id)
     if listed is None:
-        raise HTTPException(404, "there is no such run; GET /api/runs lists them")
+        raise no_such_run()
     return listed
 
 
@@ -78,3 +84,17 @@ def named(server: Server, id: Annotated[str, Path(description="Id of a run")]) -
 
 
 NamedRun = Annotated[Named, Depends(named)]
+
+CHANGES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body is no text."},
+    403: {"model": Problem, "description": "The server was started without --control."},
+    413: {"model": Problem, "description": "The body is too long, or does not say how long it is."},
+    415: {"model": Problem, "description": "The body is no JSON."},
+}
+"""How a request is refused that changes something."""
+
+
+def require_control(server: Context) -> None:
+    """Raises HTTPException (403) where nobody may change anything from here."""
+    if not server.settings.control:
+        raise HTTPException(403, "control is off; start the server with --control")

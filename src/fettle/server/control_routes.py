@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from fettle.runs.control import Action, ask_trainer
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json
-from fettle.server.context import NamedRun, Server
+from fettle.server.context import CHANGES, NamedRun, Server, require_control
 from fettle.server.shapes import Controlled, Problem
 
 router = APIRouter(prefix="/api/runs/{id}")
@@ -26,18 +26,11 @@ class Control(BaseModel):
     "/control",
     response_model=Controlled,
     status_code=202,
-    responses={
-        400: {"model": Problem, "description": "The body is no text."},
-        403: {"model": Problem, "description": "The server was started without --control."},
-        409: {"model": Problem, "description": "No trainer runs that could be asked."},
-        413: {"model": Problem, "description": "The body is too long, or does not say how long it is."},
-        415: {"model": Problem, "description": "The body is no JSON."},
-    },
+    responses={**CHANGES, 409: {"model": Problem, "description": "No trainer runs that could be asked."}},
 )
 def control(server: Server, named: NamedRun, asked: Control) -> Json:
     """Ask the trainer to stop, pause, resume or save a checkpoint: it reads control.json after each step."""
-    if not server.settings.control:
-        raise HTTPException(403, "control is off; start the server with --control")
+    require_control(server)
     with named.reading() as run:
         folder, refusal = run.folder, run.refusal()
         if folder is None or refusal is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from fettle.errors import RunError
-from fettle.server.answer import encode
+from fettle.server.answer import download, encode
 from fettle.server.context import Named, NamedRun
 
 ROWS = 5_000
@@ -46,9 +45,8 @@ def export(
         chunks, media = _csv(named, type, segment), "text/csv; charset=utf-8"
     else:
         chunks, media = _json(named, types, segment), "application/json"
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{named.listed.id}{'-' + type if type else ''}")[:150]
-    disposition = f'attachment; filename="{name}.{format}"'
-    return StreamingResponse(chunks, media_type=media, headers={"Content-Disposition": disposition})
+    name = f"{named.listed.id}{'-' + type if type else ''}.{format}"
+    return StreamingResponse(chunks, media_type=media, headers=download(name))
 
 
 def _json(named: Named, types: list[str], segment: str) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fettle.errors import RunError
 from fettle.runs.discover import run_stamp
+from fettle.runs.records import LIVE, STATES
 from fettle.server.answer import encode
 from fettle.server.cursor import cursor_of, place_after
 from fettle.server.live_rows import count_after, live_columns, rows_after
@@ -28,7 +29,7 @@ KEPT_BATCHES = 100
 MOST_ROWS = 5_000
 MOST_BYTES = 1 << 20
 """Of one batch; a larger one costs more than querying again."""
-TERMINAL = frozenset({"completed", "early_stopped", "interrupted", "crashed", "failed"})
+TERMINAL = STATES - LIVE - {"unknown"}
 
 
 def sse(event: str, data: Any, id: str | None = None) -> bytes:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from fettle.config import Config, check_files, load_config, parse_config
 from fettle.errors import ConfigError
 from fettle.jobs.failure import printed_tail
 from fettle.jobs.job import Job
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json, text
-from fettle.server.context import Context, Server
-from fettle.server.shapes import JobDetail, JobList, Problem
+from fettle.server.context import CHANGES, Context, Server, require_control
+from fettle.server.shapes import JobDetail, JobList
+
+if TYPE_CHECKING:
+    from fettle.config import Config
 
 LONGEST_CONFIG, LONGEST_PATH = 8_000, 1_000
 """Characters; together they stay below the longest body, however they are written."""
 SHOWN_LINES = 100
-CHANGES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body is no text."},
-    403: {"model": Problem, "description": "The server was started without --control."},
-    413: {"model": Problem, "description": "The body is too long, or does not say how long it is."},
-    415: {"model": Problem, "description": "The body is no JSON."},
-}
 
 router = APIRouter(prefix="/api/training/jobs")
 JobId = Annotated[str, Path(description="Id of a job")]
@@ -53,7 +49,9 @@ class Nothing(BaseModel):
 @router.post("", response_model=JobDetail, status_code=202, responses=CHANGES)
 def launch(server: Server, asked: Launch) -> Json:
     """Check a configuration and queue a training by it; 422 names the key that is wrong."""
-    _require_control(server)
+    from fettle.config import check_files
+
+    require_control(server)
     config = _config(server, asked)
     check_files(config)
     return Json(_detail(server, server.jobs.submit(config, asked.device)), 202)
@@ -75,20 +73,15 @@ def job(server: Server, job_id: JobId) -> Json:
 @router.post("/{job_id}/cancel", response_model=JobDetail, status_code=202, responses=CHANGES)
 def cancel(server: Server, job_id: JobId, nothing: Nothing) -> Json:
     """Take it out of the queue, or have it save a checkpoint and end; asked again, it is killed."""
-    _require_control(server)
+    require_control(server)
     return Json(_detail(server, _known(server.jobs.cancel(job_id))), 202)
 
 
 @router.post("/{job_id}/restart", response_model=JobDetail, status_code=202, responses=CHANGES)
 def restart(server: Server, job_id: JobId, nothing: Nothing) -> Json:
     """Queue it again, where it was cancelled or failed: it goes on from its newest checkpoint."""
-    _require_control(server)
+    require_control(server)
     return Json(_detail(server, _known(server.jobs.restart(job_id))), 202)
-
-
-def _require_control(server: Context) -> None:
-    if not server.settings.control:
-        raise HTTPException(403, "control is off; start the server with --control")
 
 
 def _known(job: Job | None) -> Job:
@@ -98,6 +91,8 @@ def _known(job: Job | None) -> Job:
 
 
 def _config(server: Context, asked: Launch) -> Config:
+    from fettle.config import load_config, parse_config
+
     root = server.jobs.store.root
     if (asked.config is None) == (asked.path is None):
         raise HTTPException(422, "give either `config`, a YAML text, or `path`, a YAML file")

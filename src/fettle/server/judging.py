@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fettle.decide import choose_checkpoint, rank_checkpoints
@@ -43,8 +43,4 @@ def _rows(run: Run) -> tuple[list[dict[str, Any]], int | None]:
         }
         for row in ranked
     ]
-    return sorted(rows, key=_newest_first), best
-
-
-def _newest_first(row: Mapping[str, Any]) -> int:
-    return -row["step"]
+    return sorted(rows, key=itemgetter("step"), reverse=True), best

@@ -12,6 +12,7 @@ from typing import Any
 import xxhash
 
 from fettle.runs.discover import RunFinder, foreign_entries, run_stamp
+from fettle.runs.records import LIVE
 from fettle.runs.summary import RunSummary, is_running, summarise_run
 from fettle.server.answer import text
 from fettle.server.counters import Counters
@@ -98,7 +99,7 @@ class RunListing:
         before, stamp = self._runs.get(id), run_stamp(path)
         if before is not None and self._stamps.get(id) == stamp:
             self._counters.cached += 1
-            if before.summary.state in ("running", "paused") and not is_running(path):
+            if before.summary.state in LIVE and not is_running(path):
                 return ListedRun(id, path, replace(before.summary, state="crashed", eta_seconds=None))
             return before
         if foreign_entries(path, self.root):

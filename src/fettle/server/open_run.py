@@ -34,6 +34,8 @@ class OpenRun:
     def __init__(self, path: Path, root: Path, counters: Counters) -> None:
         self.path = path
         self.root = root
+        self.nbytes = 0
+        """Bytes of its columns when it was last read."""
         self._counters = counters
         self._lock = threading.RLock()
         self._run: Run | None = None
@@ -54,6 +56,7 @@ class OpenRun:
                 self._run = open_run(self.path)
             else:
                 self._run.refresh()
+            self.nbytes = self._run.nbytes
             yield self._run
         finally:
             self._lock.release()
@@ -77,11 +80,6 @@ class OpenRun:
             self._log = LogLines(path)
         self._log.refresh()
         return self._log
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its columns."""
-        return 0 if self._run is None else self._run.nbytes
 
     def _refuse_links(self) -> None:
         changed = self.path.stat().st_mtime_ns if self.path.exists() else None

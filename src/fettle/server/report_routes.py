@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import HTMLResponse
 
+from fettle.server.answer import download
 from fettle.server.context import NamedRun, Server
 from fettle.server.shapes import Problem
 
@@ -26,6 +25,5 @@ def report(server: Server, named: NamedRun) -> HTMLResponse:
         page = report_page(server, named)
     except FileNotFoundError as error:
         raise HTTPException(501, "the page is not part of this installation: it is not built") from error
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", named.listed.id)[:150]
     # Only ever a download: what is in it is not to run under this address.
-    return HTMLResponse(page, headers={"Content-Disposition": f'attachment; filename="{name}.html"'})
+    return HTMLResponse(page, headers=download(f"{named.listed.id}.html"))

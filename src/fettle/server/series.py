@@ -69,9 +69,10 @@ def curve(
 ) -> Curve:
     """A curve in at most `width` buckets; one of a column that the run lacks has none."""
     found, codes = run.columns(type), run.nonfinite(type, y)
-    nothing: Floats = np.empty(0)
-    known = x in found and (y in found or codes is not None)
-    x_N = found[x] if known else nothing
-    y_N = found.get(y, np.full(x_N.size, np.nan)) if known else nothing
-    buckets = min_max_buckets(x_N, y_N, width, codes if known else None, start, stop)
+    if x not in found or (y not in found and codes is None):
+        return Curve.nothing(fields)
+    x_N = found[x]
+    # A column whose every value was NaN or infinite holds no number.
+    y_N = found[y] if y in found else np.full(x_N.size, np.nan)
+    buckets = min_max_buckets(x_N, y_N, width, codes, start, stop)
     return Curve(buckets.values[:, [FIELDS.index(name) for name in fields]], fields, buckets.raw)

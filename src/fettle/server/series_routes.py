@@ -20,7 +20,7 @@ FIELDS = (
     "x_first", "x_last", "min", "max", "mean", "count", "nonfinite_count", "nan_count", "inf_count",
     "minus_inf_count",
 )  # fmt: skip
-DEFAULT_FIELDS = FIELDS[:7]
+DEFAULT_FIELDS = ",".join(FIELDS[:7])
 _ONE_OF = "|".join(FIELDS)
 FIELD_LIST = f"^({_ONE_OF})(,({_ONE_OF}))*$"
 MOST_VALUES = 5_000_000
@@ -38,6 +38,14 @@ MOST_RUNS = 100
 router = APIRouter(prefix="/api/runs/{id}")
 many_router = APIRouter(prefix="/api")
 Type = Annotated[str, Query(description="Record type: train, fixed_eval, system, ...", max_length=200)]
+Column = Annotated[str, Query(description="Column of the curve.", max_length=1000)]
+Axis = Annotated[str, Query(description="Column of its axis.", max_length=1000)]
+Start = Annotated[float | None, Query(alias="from", description="Least x.")]
+Stop = Annotated[float | None, Query(alias="to", description="Greatest x.")]
+Width = Annotated[int, Query(ge=1, le=20_000, description="Most buckets of a curve.")]
+Fields = Annotated[
+    str, Query(description="Of each bucket, with commas.", json_schema_extra={"pattern": FIELD_LIST})
+]
 
 
 @router.get("/metrics", response_model=Metrics)
@@ -70,15 +78,13 @@ def metrics(
 @router.get("/series", responses=BINARY, response_class=Response)
 def series(
     named: NamedRun,
-    y: Annotated[str, Query(description="Column of the curve.", max_length=1000)] = "loss",
-    x: Annotated[str, Query(description="Column of its axis.", max_length=1000)] = "step",
+    y: Column = "loss",
+    x: Axis = "step",
     type: Type = "train",
-    start: Annotated[float | None, Query(alias="from", description="Least x.")] = None,
-    stop: Annotated[float | None, Query(alias="to", description="Greatest x.")] = None,
-    width: Annotated[int, Query(ge=1, le=20_000, description="Most buckets.")] = 1000,
-    fields: Annotated[
-        str, Query(description="Of each bucket, with commas.", json_schema_extra={"pattern": FIELD_LIST})
-    ] = ",".join(DEFAULT_FIELDS),
+    start: Start = None,
+    stop: Stop = None,
+    width: Width = 1000,
+    fields: Fields = DEFAULT_FIELDS,
     compact: Annotated[bool, Query(description="For drawing: a third of the bytes, seven digits.")] = False,
 ) -> Response:
     """A curve in at most `width` buckets with exact extremes, or its rows where there are no more of them.
@@ -102,15 +108,13 @@ def series(
 def many_series(
     server: Server,
     ids: Annotated[list[str], Query(description="Id of a run, as often as there are.", max_length=MOST_RUNS)],
-    y: Annotated[str, Query(description="Column of the curves.", max_length=1000)] = "loss",
-    x: Annotated[str, Query(description="Column of their axis.", max_length=1000)] = "step",
+    y: Column = "loss",
+    x: Axis = "step",
     type: Type = "train",
-    start: Annotated[float | None, Query(alias="from", description="Least x.")] = None,
-    stop: Annotated[float | None, Query(alias="to", description="Greatest x.")] = None,
-    width: Annotated[int, Query(ge=1, le=20_000, description="Most buckets of each.")] = 1000,
-    fields: Annotated[
-        str, Query(description="Of each bucket, with commas.", json_schema_extra={"pattern": FIELD_LIST})
-    ] = ",".join(DEFAULT_FIELDS),
+    start: Start = None,
+    stop: Stop = None,
+    width: Width = 1000,
+    fields: Fields = DEFAULT_FIELDS,
 ) -> Response:
     """The same curve of several runs, one after the other, as /api/runs/{id}/series has them.
 

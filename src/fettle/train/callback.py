@@ -7,10 +7,8 @@ from typing import Any, cast
 
 from transformers.trainer_callback import ExportableState, TrainerCallback
 
-from fettle.errors import ModelError
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.control import Wanted
-from fettle.train.held_out import HeldOut
 from fettle.train.processes import Processes
 from fettle.train.provenance import model_name
 from fettle.train.trainer_arguments import config_yaml, eval_interval, max_length, metadata, refuse_sharded
@@ -65,7 +63,12 @@ class FettleCallback(WatchSettings, TrainerCallback, ExportableState):
             step=step,
             total_steps=int(state.max_steps),
             epochs=state.num_train_epochs,
-            held_out=self._load_held_out(args, model, kwargs.get("processing_class")),
+            held_out=self._held_out(
+                kwargs.get("processing_class"),
+                max_length(args, model),
+                int(args.seed),
+                "Give the trainer processing_class=tokenizer.",
+            ),
             eval_interval_steps=self.eval_interval_steps or eval_interval(args, state),
             seed=int(args.seed),
             clipped_at=args.max_grad_norm or 0.0,
@@ -75,23 +78,6 @@ class FettleCallback(WatchSettings, TrainerCallback, ExportableState):
             processes=Processes(args.process_index, args.world_size, args.device),
         )
         self._watch = Watch(self, training)
-
-    def _load_held_out(self, args: Any, model: Any, processing_class: Any) -> HeldOut | None:
-        if self.fixed_eval is None:
-            return None
-        if processing_class is None:
-            raise ModelError(
-                "FettleCallback needs the tokenizer. Give the trainer processing_class=tokenizer."
-            )
-        return HeldOut(
-            self.fixed_eval,
-            processing_class,
-            max_samples=self.max_samples,
-            max_seq_length=self.max_seq_length or max_length(args, model),
-            train_on=self.train_on,
-            seed=int(args.seed),
-            patterns=self.patterns_config,
-        )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Micro-batches count from here on."""

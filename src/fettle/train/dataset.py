@@ -9,21 +9,12 @@ import numpy as np
 from loguru import logger
 
 from fettle.config import Config
-from fettle.data import (
-    ChatEncoder,
-    Example,
-    PatternClassifier,
-    choose_samples,
-    examples_fingerprint,
-    fingerprint,
-    leakage,
-    read_examples,
-)
+from fettle.data import ChatEncoder, Example, PatternClassifier, fingerprint, leakage, read_examples
 from fettle.data.sequence import Sequence
 from fettle.errors import DataError
 from fettle.metrics import count_patterns
 from fettle.train.evaluation import FixedEvalSet
-from fettle.train.held_out import encode_held_out
+from fettle.train.held_out import choose_held_out, encode_held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +35,9 @@ def read_chats(config: Config) -> Chats:
     }
     if data.fixed_eval is None:
         return Chats(train, [], provenance)
-    held_out = read_examples(data.fixed_eval, config.patterns.field)
-    chosen = choose_samples(held_out, data.max_samples, config.training.seed)
-    provenance["fixed_eval"] = {
-        "path": str(data.fixed_eval),
-        "fingerprint": fingerprint(data.fixed_eval),
-        "examples": len(held_out),
-        "chosen": len(chosen),
-        "chosen_fingerprint": examples_fingerprint(chosen),
-    }
+    chosen, provenance["fixed_eval"] = choose_held_out(
+        data.fixed_eval, config.patterns.field, data.max_samples, config.training.seed
+    )
     if data.leakage != "off":
         found = leakage(train, chosen)
         provenance["leakage"] = {"exact": found.exact, "near": found.near, "samples": len(chosen)}

@@ -52,18 +52,10 @@ class HeldOut:
         self.tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if self.tokenizer is None:
             raise ModelError("The held-out chats need the tokenizer of the model: HeldOut(path, tokenizer)")
-        examples = read_examples(path, patterns.field)
-        chosen = choose_samples(examples, max_samples, seed)
+        chosen, described = choose_held_out(path, patterns.field, max_samples, seed)
         encoder = ChatEncoder(self.tokenizer, train_on=train_on, max_seq_length=max_seq_length)
         self.eval_set, counts = encode_held_out(encoder, chosen, path, PatternClassifier(patterns.rules))
-        self.description: dict[str, Any] = {
-            "path": str(path),
-            "fingerprint": fingerprint(path),
-            "examples": len(examples),
-            "chosen": len(chosen),
-            "chosen_fingerprint": examples_fingerprint(chosen),
-            "encoded": counts,
-        }
+        self.description: dict[str, Any] = {**described, "encoded": counts}
         """The file, what was chosen of it and what became of that; goes into metadata.json."""
 
     def __len__(self) -> int:
@@ -76,6 +68,21 @@ class HeldOut:
         """
         scores = shared_score(model, self.eval_set.sequences, batch_tokens=batch_tokens)
         return sample_results(scores, self.eval_set.sample_ids, self.eval_set.patterns)
+
+
+def choose_held_out(
+    path: Path, field: str, max_samples: int, seed: int
+) -> tuple[list[Example], dict[str, Any]]:
+    """The examples of a file that are scored, and which file and examples these are."""
+    examples = read_examples(path, field)
+    chosen = choose_samples(examples, max_samples, seed)
+    return chosen, {
+        "path": str(path),
+        "fingerprint": fingerprint(path),
+        "examples": len(examples),
+        "chosen": len(chosen),
+        "chosen_fingerprint": examples_fingerprint(chosen),
+    }
 
 
 def encode_held_out(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +14,7 @@ from loguru import logger
 
 from fettle.config import (
     Config,
+    TrainingConfig,
     check_files,
     config_differences,
     config_hash,
@@ -24,6 +23,7 @@ from fettle.config import (
     load_config,
     not_honoured,
 )
+from fettle.data.sequence import Sequence
 from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import ConfigError, RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
@@ -38,6 +38,7 @@ from fettle.train.notifier import Notifier
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep
 from fettle.train.predictions import Predictions
+from fettle.train.provenance import process_facts
 from fettle.train.recorder import Recorder
 from fettle.train.retention import CheckpointRetention
 from fettle.train.schedule import learning_rate_schedule
@@ -75,28 +76,15 @@ def train(
         _same_data(folder, chats.provenance)
         tokenizer = load_tokenizer(config.model)
         encoded = encode_chats(chats, config, tokenizer, progress=progress)
-        eval_set, seed = encoded.fixed_eval, config.training.seed
-        predictions = Predictions(eval_set, tokenizer, config.predictions, seed=seed) if eval_set else None
-
-        training = config.training
-        order = BatchOrder(
-            np.array([len(s) for s in encoded.train]),
-            examples_per_step=training.batch_size * training.gradient_accumulation_steps,
-            epochs=training.epochs,
-            seed=training.seed,
-            max_steps=training.max_steps,
-            bucketed=training.length_buckets,
+        eval_set, training = encoded.fixed_eval, config.training
+        predictions = (
+            Predictions(eval_set, tokenizer, config.predictions, seed=training.seed) if eval_set else None
         )
-        learning_rate = learning_rate_schedule(
-            training.lr_schedule,
-            peak=training.learning_rate,
-            warmup_ratio=training.warmup_ratio,
-            total_steps=order.total_steps,
-        )
+        order = _order(training, encoded.train)
         backend = _backend(config, tokenizer)
         recorder = Recorder(
             folder,
-            early_stopping=_early_stopping(config),
+            early_stopping=_early_stopping(training),
             total_steps=order.total_steps,
             length_bins=config.patterns.length_bins,
             alerts=config.alerts,
@@ -120,7 +108,12 @@ def train(
             sequences=encoded.train,
             fixed_eval=encoded.fixed_eval,
             order=order,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate_schedule(
+                training.lr_schedule,
+                peak=training.learning_rate,
+                warmup_ratio=training.warmup_ratio,
+                total_steps=order.total_steps,
+            ),
             recorder=recorder,
             done=done,
             provenance=_provenance(config, chats.provenance),
@@ -216,8 +209,6 @@ def _same_data(folder: RunFolder, provenance: dict[str, Any]) -> None:
 def _describe(
     folder: RunFolder, config: Config, backend: Backend, data: dict[str, Any], patterns: dict[str, Any]
 ) -> None:
-    from fettle import __version__
-
     # What may change while a run goes on (the rules of `checkpoints`) is as of its last start.
     replace_file(folder.config_path, _config_yaml(config).encode())
     folder.write_metadata(
@@ -227,11 +218,8 @@ def _describe(
             "data": data,
             "patterns": patterns,
             "seed": config.training.seed,
-            "fettle": __version__,
-            "python": platform.python_version(),
-            "host": platform.node(),
+            **process_facts(),
             "git_commit": _git_commit(),
-            "command": sys.argv,
             "not_honoured": not_honoured(config),
         }
     )
@@ -273,8 +261,18 @@ def _backend(config: Config, tokenizer: Any) -> Backend:
     return LocalBackend(config, tokenizer)
 
 
-def _early_stopping(config: Config) -> EarlyStopping:
-    training = config.training
+def _order(training: TrainingConfig, sequences: list[Sequence]) -> BatchOrder:
+    return BatchOrder(
+        np.array([len(s) for s in sequences]),
+        examples_per_step=training.batch_size * training.gradient_accumulation_steps,
+        epochs=training.epochs,
+        seed=training.seed,
+        max_steps=training.max_steps,
+        bucketed=training.length_buckets,
+    )
+
+
+def _early_stopping(training: TrainingConfig) -> EarlyStopping:
     return EarlyStopping(
         patience=training.early_stopping_patience,
         threshold=training.early_stopping_threshold or 0.0,

@@ -13,7 +13,6 @@ import yaml
 from fettle.errors import MissingExtraError, ModelError
 from fettle.train.adopting_recorder import AdoptingRecorder
 from fettle.train.control import Wanted
-from fettle.train.held_out import HeldOut
 from fettle.train.processes import Processes
 from fettle.train.provenance import model_name, run_metadata
 from fettle.train.trainer_arguments import EVAL_INTERVAL_STEPS, max_length, plain
@@ -92,7 +91,12 @@ class LightningCallback(WatchSettings, Callback):
             step=step,
             total_steps=None if total == float("inf") else int(total),
             epochs=trainer.max_epochs,
-            held_out=self._load_held_out(trainer, pl_module, model, seed),
+            held_out=self._held_out(
+                getattr(pl_module, "tokenizer", None) or getattr(trainer.datamodule, "tokenizer", None),
+                max_length(None, model),
+                seed,
+                "Set self.tokenizer in the LightningModule.",
+            ),
             eval_interval_steps=self.eval_interval_steps or EVAL_INTERVAL_STEPS,
             seed=seed,
             # Lightning shows the gradients before it clips them.
@@ -103,24 +107,6 @@ class LightningCallback(WatchSettings, Callback):
             processes=Processes(trainer.global_rank, trainer.world_size, trainer.strategy.root_device),
         )
         self._watch, self._began = Watch(self, training), False
-
-    def _load_held_out(self, trainer: Any, pl_module: Any, model: Any, seed: int) -> HeldOut | None:
-        if self.fixed_eval is None:
-            return None
-        tokenizer = getattr(pl_module, "tokenizer", None) or getattr(trainer.datamodule, "tokenizer", None)
-        if tokenizer is None:
-            raise ModelError(
-                "LightningCallback needs the tokenizer. Set self.tokenizer in the LightningModule."
-            )
-        return HeldOut(
-            self.fixed_eval,
-            tokenizer,
-            max_samples=self.max_samples,
-            max_seq_length=self.max_seq_length or max_length(None, model),
-            train_on=self.train_on,
-            seed=seed,
-            patterns=self.patterns_config,
-        )
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """The first micro-batch of a step begins it."""

@@ -1,4 +1,4 @@
-"""Where a run of somebody else's loop comes from."""
+"""Where a run comes from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ LIBRARIES = ("torch", "transformers", "accelerate", "peft", "trl", "lightning")
 def run_metadata(
     backend: str, *, model: Any = None, name: str | None = None, **fields: Any
 ) -> dict[str, Any]:
-    """metadata.json of a run: `fields`, the size of the model where it is known, machine and versions."""
-    from fettle import __version__
-
+    """metadata.json of a run of somebody else's loop: `fields`, size of the model where known, versions."""
     parameters: list[Any] = [] if model is None else list(model.parameters())
     sizes = {
         "parameters": sum(p.numel() for p in parameters),
@@ -27,8 +25,17 @@ def run_metadata(
         "backend": backend,
         **({} if model is None else {"model": name, **sizes}),
         **fields,
-        "fettle": __version__,
         **_versions(),
+        **process_facts(),
+    }
+
+
+def process_facts() -> dict[str, Any]:
+    """What wrote a run, by which command and on which machine."""
+    from fettle import __version__
+
+    return {
+        "fettle": __version__,
         "python": platform.python_version(),
         "host": platform.node(),
         "command": sys.argv,

@@ -14,6 +14,7 @@ from fettle.decide.early_stop import EarlyStopping
 from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO
 from fettle.runs.folder import read_json
+from fettle.runs.json_object import mapping
 from fettle.runs.records import State
 from fettle.train.control import ControlFile
 from fettle.train.held_out import HeldOut
@@ -121,7 +122,7 @@ def _counters(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint}: {INFO} with the counters of a run is not there. "
             "Give resume_from=... a checkpoint that the recorder saved."
         )
-    return state  # pyright: ignore[reportUnknownVariableType]
+    return mapping(state)
 
 
 def _config_yaml(settings: dict[str, Any], config: Mapping[str, Any] | None) -> str:

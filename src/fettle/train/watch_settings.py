@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from fettle.config import AlertsConfig, NotifyConfig, PatternsConfig, PredictionsConfig, check_section
 from fettle.decide.early_stop import EarlyStopping
+from fettle.errors import ModelError
+from fettle.train.held_out import HeldOut
 
 SETTINGS = (
     "fixed_eval",
@@ -88,6 +90,25 @@ class WatchSettings:
         """Arguments that make the same again, as JSON and YAML have them."""
         values = {name: getattr(self, name) for name in SETTINGS}
         return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
+
+    def _held_out(self, tokenizer: Any, longest: int, seed: int, cure: str) -> HeldOut | None:
+        """The held-out chats, none longer than asked for, else `longest` tokens; None without a file of them.
+
+        Raises ModelError, with the `cure`, where there is no tokenizer.
+        """
+        if self.fixed_eval is None:
+            return None
+        if tokenizer is None:
+            raise ModelError(f"{type(self).__name__} needs the tokenizer. {cure}")
+        return HeldOut(
+            self.fixed_eval,
+            tokenizer,
+            max_samples=self.max_samples,
+            max_seq_length=self.max_seq_length or longest,
+            train_on=self.train_on,
+            seed=seed,
+            patterns=self.patterns_config,
+        )
 
     def early_stopping(self) -> EarlyStopping:
         """A fresh counter of evals without improvement."""

@@ -112,6 +112,7 @@ class WatchApp(App[None]):
     TITLE = "fettle watch"
     ENABLE_COMMAND_PALETTE = False
     CSS_PATH = "watch.tcss"
+    # Textual declares these two without ClassVar, and a ClassVar cannot override that.
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-narrow"),
         (110, "-wide"),

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, cast
 
 from fettle.decide.direction import Direction
+from fettle.runs.json_object import mapping
 from fettle.runs.log_lines import LogLine
 from fettle.runs.numbers import integer
 from fettle.runs.records import FixedEval
@@ -113,11 +114,7 @@ class Facts:
 
 def data_set(metadata: Mapping[str, Any] | None, name: str) -> DataSet | None:
     """One file of `data` in metadata.json; None where it does not name one."""
-    data: Any = (metadata or {}).get("data")
-    told: Any = cast("dict[str, Any]", data).get(name) if isinstance(data, dict) else None
-    if not isinstance(told, dict):
-        return None
-    known = cast("dict[str, Any]", told)
+    known = mapping(mapping((metadata or {}).get("data")).get(name))
     path, fingerprint = known.get("path") or known.get("file"), known.get("fingerprint")
     if not isinstance(path, str):
         return None

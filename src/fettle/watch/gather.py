@@ -64,7 +64,8 @@ def curves(run: Run) -> Curves:
         codes = run.nonfinite("train", key)
         if steps.size == 0 or (key not in columns and codes is None):
             return min_max_buckets(nothing, nothing, BUCKETS)
-        return min_max_buckets(steps, columns.get(key, np.full(steps.size, np.nan)), BUCKETS, codes)
+        values = columns[key] if key in columns else np.full(steps.size, np.nan)
+        return min_max_buckets(steps, values, BUCKETS, codes)
 
     return Curves(buckets("loss"), buckets("streaming_ce"))
 

@@ -2,7 +2,7 @@
 
 import { report } from "./report.js";
 
-export class ApiError extends Error {
+class ApiError extends Error {
   /** @param {string} message @param {number} status */
   constructor(message, status) {
     super(message);

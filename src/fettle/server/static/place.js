@@ -17,7 +17,7 @@ export function numberAt(key) {
 }
 
 /** The address with some values changed; null removes one. @param {Record<string, string | number | null>} changes */
-export function addressWith(changes, base = current) {
+function addressWith(changes, base = current) {
   const next = new URLSearchParams(base);
   for (const [key, value] of Object.entries(changes)) {
     if (value === null || value === "") next.delete(key);

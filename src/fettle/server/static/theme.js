@@ -8,7 +8,7 @@ const colours = new Map();
 /** @type {Set<() => void>} */
 const listeners = new Set();
 
-export function isDark() {
+function isDark() {
   const chosen = recall("theme");
   return chosen ? chosen === "dark" : dark.matches;
 }

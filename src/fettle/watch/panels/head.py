@@ -6,6 +6,7 @@ from rich.style import Style
 from rich.text import Text
 
 from fettle.runs.numbers import number
+from fettle.runs.records import LIVE
 from fettle.watch.facts import DataSet, Facts
 from fettle.watch.panels import Panel
 from fettle.watch.text import (
@@ -38,7 +39,6 @@ STATES: dict[str, tuple[str, Style]] = {
     "failed": ("✗", BAD),
 }
 ACTIONS = {"stop": NOTICE, "continue": GOOD, "investigate": BAD, "insufficient": CALM}
-LIVE = ("running", "paused")
 
 
 def _draw(facts: Facts, width: int, height: int) -> list[Text]:

@@ -21,7 +21,7 @@ export const patterns = {
 };
 
 /** The eval that is looked at, here and in the samples. @param {any[]} evals */
-export function stepChoice(evals) {
+function stepChoice(evals) {
   const steps = evals.map((row) => row.step).filter(measured).reverse();
   if (steps.length < 2) return null;
   const options = steps.map((value, i) => /** @type {[string, string]} */ ([i ? String(value) : "", i ? `step ${integer(value)}` : `step ${integer(value)}, latest`]));

@@ -47,8 +47,8 @@ export class CompareView {
       else if (changed.has("from") || changed.has("to")) this.load();
       if (changed.has("log")) this.chart?.setLog(at("log") === "1");
     });
-    this.build();
-    this.compare();
+    // The curves first: tests of many runs would take their turn from them.
+    this.build().then(() => this.compare());
   }
 
   destroy() {
@@ -64,10 +64,11 @@ export class CompareView {
   build() {
     this.chart?.destroy();
     fill(this.curves);
-    const { label, type, format } = METRICS[this.metric()];
-    const specs = this.ids.map((id, i) => ({ key: id, label: id, colour: `--line-${(i % COLOURS) + 1}`, dash: DASHES[Math.floor(i / COLOURS) % DASHES.length], width: 1.6, points: type === "fixed_eval", band: true, interval: type === "fixed_eval", format }));
+    const { label, type, column, format } = METRICS[this.metric()];
+    const interval = type === "fixed_eval";
+    const specs = this.ids.map((id, i) => ({ key: id, label: id, colour: `--line-${(i % COLOURS) + 1}`, dash: DASHES[Math.floor(i / COLOURS) % DASHES.length], width: 1.6, points: interval, band: interval || SWINGING.has(column), interval, format }));
     this.chart = new Chart(this.curves, { label, specs, height: 340, log: at("log") === "1", onZoom: (from, to) => move({ from, to }) });
-    this.load();
+    return this.load();
   }
 
   async load() {
