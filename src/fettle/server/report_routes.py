@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import HTMLResponse
 
 from fettle.server.answer import download
@@ -14,8 +14,12 @@ router = APIRouter(prefix="/api/runs/{id}")
 
 @router.get(
     "/report.html",
-    response_class=HTMLResponse,
-    responses={501: {"model": Problem, "description": "The page is not part of this installation."}},
+    # Of no type by itself: refusals are JSON, as everywhere.
+    response_class=Response,
+    responses={
+        200: {"content": {"text/html": {}}, "description": "The page."},
+        501: {"model": Problem, "description": "The page is not part of this installation."},
+    },
 )
 def report(server: Server, named: NamedRun) -> HTMLResponse:
     """The page of a run with all its answers in it: one file that opens from disk and asks for nothing."""
