@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,7 @@ from fettle.config.checkers import KINDS
 from fettle.errors import ConfigError
 from fettle.evaluation.evaluate import Evaluation, Progress
 from fettle.evaluation.loaded_model import LoadedModel
+from openai_servers import FaultyServer, answer
 from tiny_models import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
@@ -271,3 +278,55 @@ def test_the_command_takes_checkers(
     main()
     listed = " ".join(capsys.readouterr().out.split())
     assert all(kind in listed for kind in KINDS)
+
+
+def test_what_a_judge_said_once_is_not_asked_again(root: Path) -> None:
+    server = FaultyServer()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    judge = {"kind": "judge", "base_url": server.url, "model": "m", "attempts": 1}
+    config = settings(**GREEDY, checkers={"judge": judge}, max_samples=6)
+    # It refuses one question; what it did not say must be asked again.
+    server.plan = lambda body: (401, {}, "{}") if server.requests == 3 else answer("Fine. Score: 8")
+    try:
+        first = summary(run(root, "20", config=config), "base")
+        assert (first["judge_pass_rate"], first["judge_score"], first["judge_unscored"]) == (1.0, 0.8, 1)
+        assert server.requests == 12
+        again = summary(run(root, "20", config=config), "base")
+        assert again["judge_unscored"] == 0
+        assert server.requests == 13
+        run(root, "20", config=config)
+        assert server.requests == 13
+        stricter = settings(**GREEDY, checkers={"judge": {**judge, "right_from": 9}}, max_samples=6)
+        assert summary(run(root, "20", config=stricter), "base")["judge_pass_rate"] == 0.0
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+def test_a_kill_midway_loses_no_answer_that_was_kept(root: Path) -> None:
+    asked = ["--checkpoints", "20", "--max-new-tokens", "200", "--batch-tokens", "300", "--json"]
+    command = [sys.executable, "-m", "fettle", "eval", "run", *asked, "--no-report", "--quiet"]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL)
+    cache = root / "cache/scores.sqlite"
+
+    def kept() -> int:
+        if not cache.exists():
+            return 0
+        with contextlib.closing(sqlite3.connect(cache)) as db, contextlib.suppress(sqlite3.Error):
+            return int(db.execute("SELECT count(*) FROM scores").fetchone()[0])
+        return 0
+
+    while kept() < 24 + 5 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (folder,) = (root / "eval_runs").iterdir()
+    assert json.loads((folder / "metadata.json").read_text())["state"] == "running"
+    before = kept()
+    assert 29 <= before < 96
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    printed = json.loads(done.stdout)
+    assert Path(printed["folder"]).name == folder.name
+    ran = sum(row["samples_run"] + row["answers_run"] for row in printed["results"])
+    assert ran == 96 - before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from typing import Any
 
 from fettle.config.checkers import JudgeConfig
@@ -34,6 +35,8 @@ def judge(config: JudgeConfig) -> Checker:
         reply: Any = api.post(client, "chat/completions", request)
         return score(str(reply["choices"][0]["message"]["content"] or ""), config)
 
+    # Its connections stay open between answers, and no longer than somebody can ask.
+    weakref.finalize(check, client.close)
     return check
 
 
