@@ -90,6 +90,7 @@ def transformers_serve(tmp_path_factory: pytest.TempPathFactory, model: Any) -> 
             process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [[], ["is", "."]], ids=["to the end", "to a stop"])
 def test_transformers_serve_says_what_the_model_says_here(
     transformers_serve: tuple[str, str], model: Any, stop: list[str]

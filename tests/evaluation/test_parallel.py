@@ -37,6 +37,7 @@ def workers() -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["name"]) if (p.info["name"] or "").startswith("ray::Worker")]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_time_and_no_number(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ def test_what_cannot_be_watched_is_refused(tmp_path: Path, valid: Path) -> None:
         fit(tmp_path, Nameless(), fettle.LightningCallback(valid))
 
 
+@pytest.mark.slow
 def test_the_lightning_example_trains_and_is_judged(tmp_path: Path, valid: Path) -> None:
     pytest.importorskip("peft")
     tokenizer = tiny_tokenizer()

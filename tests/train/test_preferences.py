@@ -30,6 +30,7 @@ def written(path: Path, rows: list[Any]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_dpo_example_shows_no_false_train_loss_and_scores_held_out_chats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
