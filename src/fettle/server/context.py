@@ -37,7 +37,7 @@ USED_BY_ROUTES = (
     "fettle.server.sample_tables",
     "fettle.server.series",
 )
-_loading = threading.Lock()
+_loading, _loaded = threading.Lock(), threading.Event()
 
 
 @dataclass(slots=True)
@@ -79,9 +79,12 @@ def load_rooms() -> None:
 
     Requests run in threads, and threads that import the same rooms from different ends lock each other out.
     """
+    if _loaded.is_set():
+        return
     with _loading:
         for room in USED_BY_ROUTES:
             import_module(room)
+        _loaded.set()
 
 
 def state(request: Request) -> Context:
