@@ -23,10 +23,11 @@ NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 def write_checkpoint(
-    checkpoints: Path, step: int, fill: Callable[[Path], None], info: Mapping[str, Any]
+    checkpoints: Path, step: int, fill: Callable[[Path], object], info: Mapping[str, Any]
 ) -> Path:
     """Let `fill` write into a folder aside, add fettle.json and a manifest of hashes, sync, rename.
 
+    A mapping that `fill` returns goes into fettle.json beside `info`.
     Raises RunError when the disk refuses; what was there before stays.
     """
     target = checkpoints / f"checkpoint-{step}"
@@ -36,8 +37,9 @@ def write_checkpoint(
         for leftover in checkpoints.glob(f"{ASIDE}*"):
             shutil.rmtree(leftover)
         aside.mkdir()
-        fill(aside)
-        (aside / INFO).write_bytes(_json(info))
+        told = fill(aside)
+        more: Mapping[str, Any] = told if isinstance(told, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+        (aside / INFO).write_bytes(_json({**info, **more}))
         (aside / MANIFEST).write_bytes(_json({"files": _describe_files(aside)}))
         if (target / PINNED).exists():
             (aside / PINNED).touch()
