@@ -21,8 +21,8 @@ from fettle.runs.records import SampleResults
 from fettle.scoring.generate import Continuation, end_tokens
 from fettle.train.backend import StepResult
 from fettle.train.evaluation import FixedEvalSet
-from fettle.train.model import first_line
 from fettle.train.layer_movement import LayerMovement
+from fettle.train.model import first_line
 from fettle.train.tinker.failure import is_transient, refusal
 from fettle.train.tinker.fixed_eval import evaluate
 from fettle.train.tinker.sampling import greedy_answers

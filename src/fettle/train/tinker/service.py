@@ -42,7 +42,7 @@ class Service:
         problem = self.problem()
         if problem is not None:
             raise RunError(
-                f"{self.url}: {problem}. Is the service up, and is tinker.base_url (or TINKER_BASE_URL) right?"
+                f"{self.url}: {problem}. Is it up, and is tinker.base_url (or TINKER_BASE_URL) right?"
             )
         self.context = self._supported()
 
