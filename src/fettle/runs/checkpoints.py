@@ -13,7 +13,7 @@ import orjson
 import xxhash
 
 from fettle.errors import RunError
-from fettle.runs.folder import read_json
+from fettle.runs.folder import read_json, replace_file
 
 INFO = "fettle.json"
 MANIFEST = "manifest.json"
@@ -56,6 +56,26 @@ def write_checkpoint(
         shutil.rmtree(aside, ignore_errors=True)
         raise RunError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
     return target
+
+
+def add_files(checkpoint: Path, staged: Path) -> None:
+    """Move the files of a folder into a checkpoint and its manifest; those it holds already stay as they are.
+
+    Raises RunError when the disk refuses.
+    """
+    try:
+        for file in sorted(staged.iterdir()):
+            if not (checkpoint / file.name).exists():
+                sync(file)
+                file.rename(checkpoint / file.name)
+        described = {
+            name: told
+            for name, told in _describe_files(checkpoint).items()
+            if name not in (MANIFEST, PINNED) and not name.startswith(f"{staged.name}/")
+        }
+        replace_file(checkpoint / MANIFEST, _json({"files": described}))
+    except OSError as error:
+        raise RunError(f"{checkpoint}: cannot be added to: {error.strerror or error}") from error
 
 
 def verify_checkpoint(path: Path) -> str | None:
