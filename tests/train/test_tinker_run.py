@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("tinker")
 
+from fettle.api import open_run
 from fettle.config import load_config
 from fettle.errors import ConfigError, ModelError, RunError
 from fettle.runs import RunReader
@@ -315,3 +316,21 @@ def test_a_checkpoint_comes_home_as_an_adapter_with_the_loss_of_the_service(
     assert "There are: 4, 6, 8, 12" in forked(lambda: download("5"), environment)[2]
     # A damaged state must not pass for the checkpoint that was measured.
     assert forked(lambda: download("best"), environment)[0] == 0
+
+
+def test_the_service_forgets_what_the_rules_do_not_keep(
+    project: Path, server: TinkerServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    rules = ("checkpoints.keep_latest=1", "checkpoints.keep_best=1", "tinker.ttl_days=2")
+    run(project, server, out, *rules)
+    left = {c.url for c in RunReader(out).checkpoints() if c.path is not None}
+    verdict = open_run(out).verdict().checkpoint
+    assert verdict is not None
+    assert verdict["step"] in {c.step for c in RunReader(out).checkpoints() if c.path is not None}
+    saved = [entry for entry in server.log() if entry["op"] == "save"]
+    deleted = {entry["path"] for entry in server.log() if entry["op"] == "delete"}
+    assert {entry["path"] for entry in saved} - deleted == left
+    assert deleted
+    assert {entry["ttl_seconds"] for entry in saved} == {2 * 86400}
+    assert len(list(server.folder.rglob("weights/checkpoint-*"))) == len(left)

@@ -103,6 +103,10 @@ class Backend(Protocol):
         """Restore exactly what `save` wrote. Raises RunError naming a missing part."""
         ...
 
+    def forget(self, url: str) -> None:
+        """Have the service delete the checkpoint it keeps at `url`. Raises RunError where it does not."""
+        ...
+
     def provenance(self) -> dict[str, Any]:
         """What `metadata.json` should say of model, device and library versions."""
         ...

@@ -119,7 +119,7 @@ def train(
             provenance=_provenance(config, chats.provenance),
             on_step=on_step,
             predictions=predictions,
-            on_saved=CheckpointRetention(folder, config.checkpoints).apply,
+            on_saved=CheckpointRetention(folder, config.checkpoints, backend.forget).apply,
             control_file=control_file,
         ).run()
 

@@ -144,6 +144,9 @@ class LocalBackend:
                 f"{folder}: the adapter holds weights this model lacks: {mismatch.unexpected_keys[:3]}"
             )
 
+    def forget(self, url: str) -> None:
+        """No checkpoint of this machine has a URL."""
+
     def provenance(self) -> dict[str, Any]:
         device = self._accelerator.device
         return {

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tinker
 from loguru import logger
 
 from fettle.config import Config
@@ -165,6 +166,12 @@ class TinkerBackend:
                 f"{folder}: the service does not give back {url} ({error}). Remove the folder to go on from "
                 "an earlier checkpoint"
             ) from error
+
+    def forget(self, url: str) -> None:
+        try:
+            self._service.rest().delete_checkpoint_from_tinker_path(url).result()
+        except (tinker.TinkerError, ValueError) as error:
+            raise refusal(url, error) from error
 
     def provenance(self) -> dict[str, Any]:
         return {
