@@ -7,6 +7,7 @@ outlives the process; everything else is lost with it, as it is when a service l
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import math
@@ -259,11 +260,15 @@ def tinker_app(service: Service) -> FastAPI:
             if "status" in fault and path.endswith(fault["path"]) and fault["times"] > 0:
                 fault["times"] -= 1
                 return Response(fault.get("text", "{}"), fault["status"], media_type="application/json")
+        await asyncio.sleep(sum(fault.get("latency", 0.0) for fault in service.faults))
         return await call_next(request)
 
     @app.post("/faults")
     async def faults(request: Request) -> Any:
-        """Answer requests to `path` with `status` this many `times`; `nan_at` spoils the loss of a step."""
+        """Answer requests to `path` with `status` this many `times`, all of them `latency` seconds late.
+
+        `nan_at` spoils the loss of a step, `no_topk` keeps log-probabilities of prompts back.
+        """
         service.faults = await request.json()
         return {}
 
@@ -330,6 +335,7 @@ def tinker_app(service: Service) -> FastAPI:
                     model=model_id,
                     tokens=[[*tokens, targets[-1]] for tokens, targets, _ in data],
                     weights=sum(sum(weights) for *_, weights in data),
+                    completion_tokens=sum(weight > 0 for *_, weights in data for weight in weights),
                 )
                 if any(f.get("nan_at") == service.steps + 1 for f in service.faults):
                     outputs = [np.full_like(values, np.nan) for values in outputs]

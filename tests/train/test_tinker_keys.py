@@ -35,7 +35,7 @@ SENT = {
     "training.warmup_ratio": "training.warmup_ratio=0.9",
     "training.weight_decay": "training.weight_decay=0.5",
     "training.max_grad_norm": "training.max_grad_norm=null",
-    "training.max_seq_length": "training.max_seq_length=20",
+    "training.max_seq_length": "training.max_seq_length=54",
     "training.length_buckets": "training.length_buckets=false",
     "training.checkpoint_interval_steps": "training.checkpoint_interval_steps=1",
     "training.seed": "training.seed=7",
@@ -116,13 +116,13 @@ def server(project: Path) -> Iterator[TinkerServer]:
 
 
 def asked(project: Path, server: TinkerServer, out: Path, *changes: str) -> list[dict[str, Any]]:
-    """What the service was asked to do by a run of two steps."""
+    """What the service was asked to do by a run of four steps."""
     before = len(server.log())
     keep = {"HF_HUB_OFFLINE": "1", "TINKER_BASE_URL": server.url, "TINKER_API_KEY": KEY}
-    two = ["data.fixed_eval=null", "training.max_steps=2", *changes]
+    changed = ["data.fixed_eval=null", "training.max_steps=4", *changes]
     if "training.epochs=1" in changes:
-        two.remove("training.max_steps=2")
-    config = load_config(project / "train.yaml", two)
+        changed.remove("training.max_steps=4")
+    config = load_config(project / "train.yaml", changed)
     forked(lambda: train(config, out=out, log_level="CRITICAL"), keep)
     names = ("model", "path") if "model=./other" not in changes else ("path",)
     return [{k: v for k, v in entry.items() if k not in names} for entry in server.log()[before:]]
@@ -147,7 +147,7 @@ def test_a_key_that_is_sent_changes_what_the_service_does(
     project: Path, server: TinkerServer, plain: list[dict[str, Any]], tmp_path: Path, key: str
 ) -> None:
     # Nothing is too long unless the length is cut; then what becomes of it differs.
-    short = ["training.max_seq_length=20"] if key == "data.too_long" else []
+    short = ["training.max_seq_length=54"] if key == "data.too_long" else []
     usual = asked(project, server, tmp_path / "short", *short) if short else plain
     more = ["data.max_unusable_fraction=1.0"] if short else []
     assert asked(project, server, tmp_path / "run", *short, *more, SENT[key]) != usual

@@ -298,7 +298,7 @@ def test_a_checkpoint_comes_home_as_an_adapter_with_the_loss_of_the_service(
 
     def download(which: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(command, [str(out), "--download", which])
-        return result.exit_code, result.output, repr(result.exception)
+        return result.exit_code, result.stdout, repr(result.exception)
 
     code, told, error = forked(lambda: download("12"), environment)
     assert code == 0, error
