@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import peft
+import safetensors.torch
 import torch
 import transformers
 import uvicorn
@@ -225,6 +226,11 @@ class Service:
         config = json.loads((folder / "adapter_config.json").read_text())
         config["target_modules"] = None
         (folder / "adapter_config.json").write_text(json.dumps(config))
+        if any(fault.get("spoil_export") for fault in self.faults):
+            weights = safetensors.torch.load_file(folder / "adapter_model.safetensors")
+            safetensors.torch.save_file(
+                {name: -value for name, value in weights.items()}, folder / "adapter_model.safetensors"
+            )
         return url
 
 
@@ -267,7 +273,8 @@ def tinker_app(service: Service) -> FastAPI:
     async def faults(request: Request) -> Any:
         """Answer requests to `path` with `status` this many `times`, all of them `latency` seconds late.
 
-        `nan_at` spoils the loss of a step, `no_topk` keeps log-probabilities of prompts back.
+        `nan_at` spoils the loss of a step, `no_topk` keeps log-probabilities of prompts back,
+        `spoil_export` exports other weights than are asked for.
         """
         service.faults = await request.json()
         return {}

@@ -314,8 +314,17 @@ def test_a_checkpoint_comes_home_as_an_adapter_with_the_loss_of_the_service(
     assert len(moved) == 7
     assert all(p.abs().max() > 0 for p in moved)
     assert "There are: 4, 6, 8, 12" in forked(lambda: download("5"), environment)[2]
-    # A damaged state must not pass for the checkpoint that was measured.
-    assert forked(lambda: download("best"), environment)[0] == 0
+    # A wrong export must not pass for the checkpoint that was measured.
+    best = open_run(out).verdict().checkpoint
+    assert best is not None
+    server.fault({"spoil_export": True})
+    assert "more than 0.001 apart: it was not kept" in forked(lambda: download("4"), environment)[2]
+    assert sorted(p.name for p in (out / "checkpoints" / "checkpoint-4").iterdir()) == [
+        "fettle.json",
+        "manifest.json",
+    ]
+    server.fault()
+    assert f"checkpoint-{best['step']}" in forked(lambda: download("best"), environment)[1]
 
 
 def test_the_service_forgets_what_the_rules_do_not_keep(
