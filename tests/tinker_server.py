@@ -229,7 +229,7 @@ class Service:
         if any(fault.get("spoil_export") for fault in self.faults):
             weights = safetensors.torch.load_file(folder / "adapter_model.safetensors")
             safetensors.torch.save_file(
-                {name: -value for name, value in weights.items()}, folder / "adapter_model.safetensors"
+                {name: 2 * value for name, value in weights.items()}, folder / "adapter_model.safetensors"
             )
         return url
 
@@ -480,12 +480,14 @@ class TinkerServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process: int | None = None
+        self.pid_file = folder.with_suffix(".pid")
 
     def start(self) -> None:
-        self.process = os.fork()
-        if self.process == 0:
+        """Also from the process of a trainer: whoever started it, `kill` finds it."""
+        process = os.fork()
+        if process == 0:
             try:
+                self.pid_file.write_text(str(os.getpid()))
                 warnings.simplefilter("ignore")
                 app = tinker_app(Service(self.base, self.folder))
                 uvicorn.run(app, host="127.0.0.1", port=self.port, log_level="critical")
@@ -502,10 +504,13 @@ class TinkerServer:
             return False
 
     def kill(self) -> None:
-        if self.process is not None:
-            os.kill(self.process, signal.SIGKILL)
-            os.waitpid(self.process, 0)
-            self.process = None
+        process = int(self.pid_file.read_text())
+        os.kill(process, signal.SIGKILL)
+        try:
+            os.waitpid(process, 0)
+        except ChildProcessError:
+            while self.answers():
+                time.sleep(0.05)
 
     def fault(self, *faults: dict[str, Any]) -> None:
         body = json.dumps(faults).encode()
