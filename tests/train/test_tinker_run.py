@@ -17,6 +17,7 @@ pytest.importorskip("tinker")
 from fettle.api import open_run
 from fettle.config import load_config
 from fettle.errors import ConfigError, ModelError, RunError
+from fettle.evaluation.subject import find_subjects
 from fettle.runs import RunReader
 from fettle.train.job import train
 from fettle.train.pipeline import DoneStep
@@ -149,6 +150,9 @@ def test_a_checkpoint_says_where_it_is_and_where_the_data_stands(
     assert info["url"] in {entry["path"] for entry in log if entry["op"] == "save"}
     (checkpoint,) = [c for c in RunReader(out).checkpoints() if c.step == 12]
     assert checkpoint.url == info["url"]
+    found, skipped = find_subjects(str(out), "12")
+    assert [subject.name for subject in found] == ["base"]
+    assert "--download 12" in skipped[0].reason
     assert "not honoured by tinker: lora.alpha" in (out / "config.yaml").read_text()
 
 

@@ -33,10 +33,6 @@ class Service:
         self.ttl_seconds = None if settings.ttl_days is None else settings.ttl_days * 86400
         self._config = config
         self._client: Any = None
-        if not os.environ.get("TINKER_API_KEY"):
-            raise ConfigError(
-                "backend 'tinker' needs an API key: set TINKER_API_KEY, from the console of the service"
-            )
         # What people train on is nobody's telemetry.
         os.environ.setdefault("TINKER_TELEMETRY", "0")
         problem = self.problem()
@@ -117,7 +113,11 @@ class Service:
         except tinker.AuthenticationError as error:
             raise ConfigError(f"{self.url} refuses the API key. Set TINKER_API_KEY to a valid one") from error
         except tinker.TinkerError as error:
-            raise ConfigError(f"{self.url}: {str(error) or type(error).__name__}") from error
+            # Before anything is sent the SDK looks for a key, also where `tinker auth login` keeps it.
+            told = str(error)
+            if told == import_module("tinker.lib._auth_token_provider").MISSING_API_KEY_MESSAGE:
+                told = "backend 'tinker' needs an API key: set TINKER_API_KEY, or run `tinker auth login`"
+            raise ConfigError(f"{self.url}: {told or type(error).__name__}") from error
         found = {model.model_name: model for model in models if model.trainable is not False}
         name = self._config.model
         if found and name not in found:
