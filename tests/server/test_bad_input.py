@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from fettle.runs import EventLog, RunFolder
+from fettle.server.listing import FRESH_SECONDS
 from server.live_server import serving
 from server.runs_on_disk import begin, finished, train, write_status
 
@@ -334,6 +336,7 @@ def test_runs_come_and_go_under_the_server(tmp_path: Path) -> None:
         assert client.get("/api/runs/b").status_code == 200
         (root / "b").rename(tmp_path / "b")
         root.rmdir()
+        time.sleep(FRESH_SECONDS)  # So long a list may be shown again.
         assert read(client, "/api/runs")["runs"] == []
 
 
