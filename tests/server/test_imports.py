@@ -33,7 +33,9 @@ def test_no_request_imports_what_another_may_be_importing(tmp_path: Path) -> Non
     assert len(wanted) > 8
     code = (
         "import sys; from pathlib import Path; from fettle.server.app import create_app; "
-        "from fettle.server.settings import Settings; create_app(Settings(Path(sys.argv[1]))); "
+        "from fettle.server.settings import Settings; app = create_app(Settings(Path(sys.argv[1]))); "
+        "from types import SimpleNamespace; from fettle.server.context import context; "
+        "context(SimpleNamespace(app=app)); "
         "print('\\n'.join(sys.modules))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
     from fettle.evaluation.evaluate import Evaluation, Progress, TaskResult
 
-WAYS = ("_per_character", "_per_byte")
-LESSER = tuple(f"{way}_{what}" for way in WAYS for what in ("pass_rate", "unscored_reasons"))
-"""Other rankings of the same choices: they stand in the files."""
-
 
 def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     """A table, or JSON."""
@@ -90,11 +86,12 @@ def _with_error(metrics: dict[str, float], metric: str) -> str:
 
 def _unscored(evaluation: Evaluation) -> list[str]:
     """What no checker could judge, and the commonest reason; one line a checker."""
+    lesser = _lesser()
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for result in evaluation.results:
         for key, value in result.summary.items():
-            if key.endswith("_unscored_reasons") and not key.endswith(LESSER):
+            if key.endswith("_unscored_reasons") and not key.endswith(lesser):
                 name = key.removesuffix("_unscored_reasons")
                 counts[name] += result.summary[f"{name}_unscored"]
                 reasons.setdefault(name, Counter()).update(value)
@@ -103,9 +100,10 @@ def _unscored(evaluation: Evaluation) -> list[str]:
 
 def _pass_rates(rows: list[dict[str, Any]]) -> dict[str, str]:
     """By title: the share each checker found right, and that of the largest k beside it."""
+    lesser = _lesser()
     found: dict[str, str] = {}
     for key in dict.fromkeys(key for row in rows for key in row):
-        if key.endswith(LESSER):
+        if key.endswith(lesser):
             continue
         if key.endswith("_pass_rate"):
             found[key.removesuffix("_pass_rate")] = key
@@ -114,6 +112,13 @@ def _pass_rates(rows: list[dict[str, Any]]) -> dict[str, str]:
             found = {title: k for title, k in found.items() if not title.startswith(f"{name} @")}
             found[f"{name} @{at[1]}"] = key
     return found
+
+
+def _lesser() -> tuple[str, ...]:
+    """How the keys of other rankings of the same choices end: those stand in the files."""
+    from fettle.evaluation.choice_ranking import WAYS
+
+    return tuple(f"{way}_{what}" for way in WAYS if way for what in ("pass_rate", "unscored_reasons"))
 
 
 def _with_interval(row: dict[str, Any], key: str, *, digits: int, scale: float = 1, unit: str = "") -> str:

@@ -17,7 +17,6 @@ from fettle.evaluation.answer_rows import (
 )
 from fettle.evaluation.cached_model import CachedModel
 from fettle.evaluation.checkers import reference
-from fettle.evaluation.choice_ranking import ChoiceQuestions
 from fettle.evaluation.judging import NamedChecker
 from fettle.evaluation.sample_rows import calibration_table, prediction_rows, sample_rows, spread
 from fettle.evaluation.samples import EncodedData
@@ -54,7 +53,7 @@ class Measures:
         self._config = config
         checkers = config.answer_checkers.items()
         self._checkers = [NamedChecker(name, checker, model.cache) for name, checker in checkers]
-        self._handed_out: dict[tuple[Subject, int], tuple[int, int]] = {}
+        self._handed_out: dict[tuple[Subject, EncodedData], tuple[int, int]] = {}
         """Samples and answers that somebody else was to run, by subject and data."""
 
     def works(self, subject: Subject, data: EncodedData) -> list[Work]:
@@ -63,10 +62,9 @@ class Measures:
         scores = self._model.missing_scores(subject, data.eval_set.sequences)
         answers = self._model.missing_answers(subject, data, config.sampling) if config.sampling else []
         samples = sum(len(work.keys) for work in scores)
-        self._handed_out[subject, id(data)] = samples, sum(work.size for work in answers)
+        self._handed_out[subject, data] = samples, sum(work.size for work in answers)
         works: list[Work] = [*scores, *answers]
-        for ranking in config.rankings.values():
-            questions = ChoiceQuestions(data.prompts, ranking, data.tokenizer, config.max_seq_length)
+        for questions in data.choice_questions.values():
             works += self._model.missing_scores(subject, questions.sequences)
         return works
 
@@ -74,7 +72,7 @@ class Measures:
         """Everything asked for. Raises ModelError, DataError."""
         began = time.perf_counter()
         found, run = self._score(subject, data, on_stage)
-        elsewhere = self._handed_out.get((subject, id(data)), (0, 0))
+        elsewhere = self._handed_out.get((subject, data), (0, 0))
         found.summary["samples_run"] = run + elsewhere[0]
         answers, generated = self._answer(subject, data, on_stage)
         checks = {**self._check(data, answers, on_stage), **self._rank(subject, data, on_stage)}
@@ -125,8 +123,7 @@ class Measures:
 
     def _rank(self, subject: Subject, data: EncodedData, on_stage: OnStage) -> Checks:
         checks: dict[str, Sequence[Sequence[Any]]] = {}
-        for name, config in self._config.rankings.items():
-            questions = ChoiceQuestions(data.prompts, config, data.tokenizer, self._config.max_seq_length)
+        for name, questions in data.choice_questions.items():
             scores, _ = self._model.score(
                 subject, questions.sequences, lambda done, of: on_stage("choices", done, of)
             )

@@ -46,10 +46,6 @@ class Worker:
         except FettleError as error:
             return str(error)
 
-    def process(self) -> int:
-        """Its id, on its machine."""
-        return os.getpid()
-
 
 def spread(
     works: Sequence[Work],

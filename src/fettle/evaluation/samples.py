@@ -15,6 +15,7 @@ import xxhash
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, Example, PatternClassifier, fingerprint, read_examples
 from fettle.errors import DataError
+from fettle.evaluation.choice_ranking import ChoiceQuestions
 from fettle.scoring.generate import end_tokens
 from fettle.train.fixed_prompt import fixed_prompts
 from fettle.train.held_out import encode_held_out
@@ -57,6 +58,11 @@ class EncodedData:
         """What is asked of the model, one of each of `asked`."""
         self.ends = sorted(end_tokens(None, tokenizer, [p.truth_tokens[-1] for p in self.prompts]))
         """Tokens that end a turn."""
+        self.choice_questions = {
+            name: ChoiceQuestions(self.prompts, ranking, tokenizer, config.max_seq_length)
+            for name, ranking in config.rankings.items()
+        }
+        """By checker: the choices of each prompt that it ranks."""
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

@@ -68,7 +68,6 @@ def write_evaluation_report(path: Path) -> Path:
         metadata=folder.read_metadata(),
         sections=list(zip(sections, [evaluation_plots.as_svg(drawn) for drawn in pictures], strict=True)),
         version=fettle.__version__,
-        cross_entropy=CROSS_ENTROPY,
     )
     return folder.write_report(page, evaluation_plots.as_png(pictures[0]["metrics"]))
 

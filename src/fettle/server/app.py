@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
 
 from fastapi import FastAPI, Request
@@ -48,21 +47,6 @@ ROUTES = (
     control_routes,
     job_routes,
 )
-# Requests run in threads, and threads that begin to import the same rooms at once lock each other out: what
-# routes import when they are asked is there before the first request.
-USED_BY_ROUTES = (
-    "fettle.api",
-    "fettle.config",
-    "fettle.decide.alerts",
-    "fettle.decide.compare",
-    "fettle.metrics.layers",
-    "fettle.runs.column_names",
-    "fettle.runs.reader",
-    "fettle.server.judging",
-    "fettle.server.report",
-    "fettle.server.sample_tables",
-    "fettle.server.series",
-)
 REFUSALS = {
     404: "There is no such run, or job.",
     422: "The request, or a file of the run, cannot be used.",
@@ -106,8 +90,6 @@ REFUSED_BY = {
 
 def create_app(settings: Settings) -> FastAPI:
     """The server over one folder of runs."""
-    for room in USED_BY_ROUTES:
-        import_module(room)
     app = FastAPI(
         title="fettle",
         version=fettle.__version__,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 import fettle
 from fettle.errors import RunError
 from fettle.runs.discover import is_inside
 from fettle.server.answer import Json
-from fettle.server.context import NamedRun, Server
+from fettle.server.context import Context, NamedRun, Server, state
 from fettle.server.cursor import cursor_of
 from fettle.server.shapes import Config, Health, RunDetail, RunList, VerdictShape
 
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/api")
 
 
 @router.get("/health", response_model=Health)
-def health(server: Server) -> Json:
+def health(server: Annotated[Context, Depends(state)]) -> Json:
     """The server itself, and what it had to work out so far."""
     counters = server.counters
     return Json(
