@@ -126,10 +126,8 @@ def damaged_files(path: Path) -> None:
     (folder.checkpoints_path / "checkpoint-99999999999999999999").mkdir()
     (folder.checkpoints_path / "checkpoint-7").write_text("a file")
     folder.log_path.write_bytes(bytes(range(256)) * 100)
-    (folder.predictions_path).mkdir()
-    (folder.predictions_path / "predictions.jsonl").write_bytes(
-        b'{"type":"prediction","step":[],"prompt_id":{}}\n\xff'
-    )
+    folder.predictions_path.parent.mkdir()
+    folder.predictions_path.write_bytes(b'{"type":"prediction","step":[],"prompt_id":{}}\n\xff')
 
 
 def odd_status(path: Path) -> None:

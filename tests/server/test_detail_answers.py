@@ -13,7 +13,7 @@ import pytest
 
 from fettle.api import open_run
 from fettle.metrics import wilson_interval
-from fettle.runs import EventLog, PredictionLog, RunFolder
+from fettle.runs import EventLog, RowLog, RunFolder
 from server.live_server import serving
 from server.runs_on_disk import finished, samples
 
@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         log.append("alert", alert("resolved", "plateau", 11, resolved=True, resolved_step=11))
         log.append("alert", alert("fired", "plateau", 30, threshold=0.01))
         log.close()
-        predictions = PredictionLog(folder.predictions_path)
+        predictions = RowLog(folder.predictions_path, "prediction")
         for step in (20, 40):
             predictions.append(
                 {

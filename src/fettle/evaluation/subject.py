@@ -65,9 +65,7 @@ def find_subjects(
     reader = RunReader(folder)
     known = reader.checkpoints()
     chosen = _choose(known, checkpoints, best, reader.name)
-    config = reader.config() or {}
-    began_with: Any = config.get("model")
-    return _subjects(chosen, began_with if isinstance(began_with, str) else None, base=base)
+    return subjects_of(reader, chosen, base=base)
 
 
 def _choose(known: Sequence[Checkpoint], which: str, best: int | None, run: str) -> list[Checkpoint]:
@@ -92,9 +90,12 @@ def _choose(known: Sequence[Checkpoint], which: str, best: int | None, run: str)
     return [steps[step] for step in sorted(set(wanted))]
 
 
-def _subjects(
-    checkpoints: Sequence[Checkpoint], began_with: str | None, *, base: bool
+def subjects_of(
+    run: RunReader, checkpoints: Sequence[Checkpoint], *, base: bool
 ) -> tuple[list[Subject], list[Skipped]]:
+    """These checkpoints, the model that the run began with before them; and those that cannot be used."""
+    model: Any = (run.config() or {}).get("model")
+    began_with = model if isinstance(model, str) else None
     subjects: list[Subject] = []
     skipped: list[Skipped] = []
     for checkpoint in checkpoints:

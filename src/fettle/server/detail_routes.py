@@ -30,9 +30,7 @@ def alerts(named: NamedRun) -> Json:
 
     with named.reading() as run:
         told = alert_episodes(run.records("alert"))
-        # Nothing logs that a run hangs: who reads it finds out.
-        found = [alert for alert in run.alerts() if alert.get("category") == "stalled_run"]
-        return Json({"alerts": [told_alert(alert) for alert in (*found, *told)]})
+        return Json({"alerts": [told_alert(alert) for alert in (*run.alerts_found(), *told)]})
 
 
 @router.get("/predictions", response_model=Predictions)
