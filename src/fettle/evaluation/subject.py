@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fettle.errors import ModelError, RunError
-from fettle.evaluation.weights import broken_weights
+from fettle.evaluation.weights import broken_weights, weight_files
 from fettle.runs import RunReader, verify_checkpoint
 from fettle.runs.checkpoints import MANIFEST
 from fettle.runs.folder import read_json
@@ -100,7 +100,7 @@ def subjects_of(
     skipped: list[Skipped] = []
     for checkpoint in checkpoints:
         name = f"step_{checkpoint.step}"
-        reason = _unusable(checkpoint.path)
+        reason = _unusable(checkpoint.path) or _elsewhere(checkpoint)
         if reason is not None or checkpoint.path is None:
             skipped.append(Skipped(name, reason or "it is gone"))
             continue
@@ -124,6 +124,13 @@ def _unusable(path: Path | None) -> str | None:
     if (path / MANIFEST).is_file():
         return verify_checkpoint(path)
     return broken_weights(path)
+
+
+def _elsewhere(checkpoint: Checkpoint) -> str | None:
+    """What to do about weights that only a service holds; None where they are here."""
+    if checkpoint.url is None or checkpoint.path is None or weight_files(checkpoint.path):
+        return None
+    return f"its weights are with the service: fettle checkpoints RUN --download {checkpoint.step}"
 
 
 def _base_of(adapter: Path) -> str:

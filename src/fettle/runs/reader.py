@@ -319,6 +319,7 @@ def _from_record(record: dict[str, Any], path: Path | None) -> Checkpoint:
     return Checkpoint(
         step=int(record["step"]),
         path=path,
+        url=record["url"] if isinstance(record.get("url"), str) else None,
         epoch=number(record.get("epoch")),
         score=number(record.get("score")),
         components=record.get("components") or {},

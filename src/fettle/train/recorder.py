@@ -240,12 +240,15 @@ class Recorder:
     def checkpoint(
         self,
         step: int,
-        fill: Callable[[Path], None],
+        fill: Callable[[Path], object],
         *,
         epoch: float | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Save atomically what `fill` writes, scored once with its inputs beside it."""
+        """Save atomically what `fill` writes, scored once with its inputs beside it.
+
+        A mapping that `fill` returns goes into fettle.json.
+        """
         scored, info = self._scored(step, epoch, provenance)
         path = write_checkpoint(self.folder.checkpoints_path, step, fill, info)
         self._saved(step, path, epoch, scored)
