@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import fettle
 from checkpoints_on_disk import save_adapter, save_base, write_run
 from fettle.api import evaluate_while_training
-from fettle.cli.eval import command
+from fettle.cli import cli
 from fettle.errors import RunError
 from fettle.evaluation.results import Evaluation
 from fettle.runs import EventLog, RunFolder, write_checkpoint
@@ -203,6 +203,6 @@ def test_two_watchers_of_one_run_are_refused(trainer: Trainer) -> None:
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], says: str) -> None:
-    done = CliRunner().invoke(command, arguments)
+    done = CliRunner().invoke(cli, ["eval", *arguments])
     assert done.exit_code == 2
     assert says in done.output

@@ -58,6 +58,10 @@ NAMED = {
 HERE = {
     "backend",
     "tinker.base_url",
+    "tinker.prices",
+    "tinker.prices.train",
+    "tinker.prices.prefill",
+    "tinker.prices.sample",
     "data.fixed_eval",
     "data.max_samples",
     "data.max_unusable_fraction",

@@ -12,6 +12,7 @@ import click
 from fettle.cli.output import print_json
 
 if TYPE_CHECKING:
+    from fettle.config import Config
     from fettle.train.state import Outcome
 
 # 75 is EX_TEMPFAIL of sysexits(3), "try again later": what schedulers requeue. 70 is EX_SOFTWARE.
@@ -25,10 +26,17 @@ EXIT_CODES = {"completed": 0, "early_stopped": 0, "interrupted": 75, "failed": 7
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; may be given again."
 )
 @click.option("--new", is_flag=True, help="Start a new run even where one of this configuration is finished.")
+@click.option("--estimate", "only_estimate", is_flag=True, help="Say what it takes and costs; train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
-    config: Path, out: Path | None, overrides: tuple[str, ...], new: bool, as_json: bool, quiet: bool
+    config: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    new: bool,
+    only_estimate: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Fine-tune by CONFIG, a YAML file; the same command goes on where a stopped run was left.
 
@@ -38,11 +46,16 @@ def command(
     \b
     Example:
       fettle train train.yaml --set training.learning_rate=1e-4
+      fettle train train.yaml --set backend=tinker --estimate
     """
     from fettle.config import load_config
-    from fettle.train.job import train
 
     loaded = load_config(config, overrides)
+    if only_estimate:
+        _print_estimate(loaded, as_json=as_json, progress=not quiet and sys.stderr.isatty())
+        return
+    from fettle.train.job import train
+
     with TrainingProgress(enabled=not quiet and sys.stderr.isatty()) as progress:
         outcome = train(
             loaded,
@@ -63,6 +76,28 @@ def _print(outcome: Outcome, *, as_json: bool) -> None:
     click.echo(f"{outcome.state.replace('_', ' ')} at step {outcome.step}: {outcome.reason}")
     click.echo(f"run      {outcome.run}")
     click.echo(f"verdict  fettle verdict {outcome.run}")
+
+
+def _print_estimate(config: Config, *, as_json: bool, progress: bool) -> None:
+    from fettle.train.estimate import estimate
+
+    found = estimate(config, progress=progress)
+    cost = found.cost
+    if as_json:
+        print_json({**asdict(found), "cost": cost})
+        return
+    click.echo(f"steps       {found.steps:,}")
+    click.echo(f"tokens      {found.train_tokens:,} trained, {found.completion_tokens:,} of them carry loss")
+    click.echo(f"fixed eval  {found.evals} times, {found.eval_tokens:,} tokens in all")
+    click.echo(f"answers     {found.sampled_tokens:,} tokens at most")
+    if found.backend != "tinker":
+        return
+    if cost is None:
+        click.echo(f"cost        unknown: no price of {found.model} is known. Give tinker.prices")
+        return
+    of = "by tinker.prices" if found.prices_as_of is None else f"by prices of {found.prices_as_of}"
+    parts = ", ".join(f"{kind} ${cost[kind]:,.2f}" for kind in ("train", "evals", "answers"))
+    click.echo(f"cost        ${cost['total']:,.2f} at most ({parts}), {of}")
 
 
 class TrainingProgress:

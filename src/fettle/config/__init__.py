@@ -16,7 +16,7 @@ from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.sampling import SamplingConfig
-from fettle.config.tinker import TinkerConfig
+from fettle.config.tinker import TinkerConfig, TinkerPrices, published_prices
 from fettle.config.training import TrainingConfig
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "PredictionsConfig",
     "SamplingConfig",
     "TinkerConfig",
+    "TinkerPrices",
     "TrainingConfig",
     "check_files",
     "check_section",
@@ -48,4 +49,5 @@ __all__ = [
     "load_config",
     "not_honoured",
     "parse_config",
+    "published_prices",
 ]

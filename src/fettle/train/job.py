@@ -32,6 +32,7 @@ from fettle.runs.fresh_name import fresh_run_name
 from fettle.train.backend import Backend
 from fettle.train.control import ControlFile
 from fettle.train.dataset import encode_chats, read_chats
+from fettle.train.evaluation import FixedEvalSet
 from fettle.train.loop import Loop
 from fettle.train.model import load_tokenizer, require_train_extra
 from fettle.train.notifier import Notifier
@@ -77,10 +78,8 @@ def train(
         tokenizer = load_tokenizer(config.model)
         encoded = encode_chats(chats, config, tokenizer, progress=progress)
         eval_set, training = encoded.fixed_eval, config.training
-        predictions = (
-            Predictions(eval_set, tokenizer, config.predictions, seed=training.seed) if eval_set else None
-        )
-        order = _order(training, encoded.train)
+        predictions = fixed_predictions(config, eval_set, tokenizer)
+        order = batch_order(training, encoded.train)
         backend = open_backend(tokenizer)
         recorder = Recorder(
             folder,
@@ -266,7 +265,15 @@ def backend_opener(config: Config) -> Callable[[Any], Backend]:
     return lambda tokenizer: LocalBackend(config, tokenizer)
 
 
-def _order(training: TrainingConfig, sequences: list[Sequence]) -> BatchOrder:
+def fixed_predictions(config: Config, eval_set: FixedEvalSet | None, tokenizer: Any) -> Predictions | None:
+    """What is answered over the run; None without a held-out set."""
+    if eval_set is None:
+        return None
+    return Predictions(eval_set, tokenizer, config.predictions, seed=config.training.seed)
+
+
+def batch_order(training: TrainingConfig, sequences: list[Sequence]) -> BatchOrder:
+    """Which sequences make up which step."""
     return BatchOrder(
         np.array([len(s) for s in sequences]),
         examples_per_step=training.batch_size * training.gradient_accumulation_steps,

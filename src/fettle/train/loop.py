@@ -61,7 +61,7 @@ class Loop:
 
                 if self._measures(step):
                     self._measure_layers(step)
-                judgement = self._evaluate(step) if self._evaluates(step) else None
+                judgement = self._evaluate(step) if self.evaluates(step) else None
 
                 # What was submitted further is done first: a checkpoint holds what its name says.
                 asked = self._control.obey(step) if not done.ahead else Wanted()
@@ -69,7 +69,7 @@ class Loop:
                     stop.ask("stopped on request")
                 ending = step == self.order.total_steps or (stop.requested and not done.ahead)
                 stopping = judgement is not None and judgement.should_stop and step < self.order.total_steps
-                if self._predicts(step, last=stopping):
+                if self.predicts(step, last=stopping):
                     self._predict(step)
                 best = judgement is not None and judgement.new_best
                 if self._saves(step) or best or asked.save or stopping or ending:
@@ -96,7 +96,7 @@ class Loop:
             learning_rate=self.learning_rate,
             read_layers=self._measures,
             boundary=lambda step: (
-                any(due(step) for due in (self._measures, self._evaluates, self._saves, self._predicts))
+                any(due(step) for due in (self._measures, self.evaluates, self._saves, self.predicts))
                 or self._control.waiting()
             ),
             stopping=lambda: stop.requested,
@@ -106,7 +106,8 @@ class Loop:
         interval = self.config.layer_interval_steps
         return interval is not None and (step % interval == 0 or step == self.order.total_steps)
 
-    def _evaluates(self, step: int) -> bool:
+    def evaluates(self, step: int) -> bool:
+        """Whether the held-out set is scored after this step."""
         if self.fixed_eval is None:
             return False
         at_end = self.config.eval_at_epoch_end and self.order.ends_epoch(step)
@@ -166,10 +167,11 @@ class Loop:
         )
         return judgement
 
-    def _predicts(self, step: int, *, last: bool = False) -> bool:
+    def predicts(self, step: int, *, last: bool = False) -> bool:
+        """Whether the fixed prompts are answered after this step; `last`: it ends the run."""
         return self.predictions is not None and self.predictions.due(
             step,
-            evaluated=self._evaluates(step),
+            evaluated=self.evaluates(step),
             epoch_ends=self.order.ends_epoch(step),
             last=last or step == self.order.total_steps,
         )

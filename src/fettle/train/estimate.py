@@ -1,0 +1,102 @@
+"""What a training will take, from the real tokens of its data, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fettle.config import Config, TinkerConfig, check_files, published_prices
+from fettle.train.dataset import encode_chats, read_chats
+from fettle.train.job import batch_order, fixed_predictions
+from fettle.train.loop import Loop
+from fettle.train.model import load_tokenizer
+
+# A fixed eval on the service: one pass for cross-entropy, one for the likeliest tokens.
+TINKER_EVAL_PASSES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of the whole training, were it not to stop early."""
+
+    backend: str
+    model: str
+    steps: int
+    train_tokens: int
+    """Of all batches, prompts counted."""
+    completion_tokens: int
+    """Those of them that carry loss."""
+    evals: int
+    eval_tokens: int
+    """Of all fixed evals together."""
+    sampled_tokens: int
+    """At most, of the answers to the fixed prompts."""
+    prompt_tokens: int
+    """Of the fixed prompts, each time they are asked."""
+    prices: dict[str, float] | None
+    """US dollars a million tokens; None for a local training, and where nobody knows them."""
+    prices_as_of: str | None
+    """Day they were published; None where the configuration gives them."""
+
+    @property
+    def cost(self) -> dict[str, float] | None:
+        """US dollars for training, for fixed evals, for answers at most, and the sum; None without prices."""
+        if self.prices is None:
+            return None
+        per_token = {kind: price / 1e6 for kind, price in self.prices.items()}
+        train = self.train_tokens * per_token["train"]
+        evals = TINKER_EVAL_PASSES * self.eval_tokens * per_token["prefill"]
+        answers = self.prompt_tokens * per_token["prefill"] + self.sampled_tokens * per_token["sample"]
+        return {"train": train, "evals": evals, "answers": answers, "total": train + evals + answers}
+
+
+def estimate(config: Config, *, progress: bool = False) -> Estimate:
+    """Count what `config` asks for; no model is loaded, no service asked.
+
+    Raises what training raises for files and data that cannot be used.
+    """
+    check_files(config)
+    tokenizer = load_tokenizer(config.model)
+    encoded = encode_chats(read_chats(config), config, tokenizer, progress=progress)
+    order = batch_order(config.training, encoded.train)
+    nothing: Any = None  # The loop is asked for its plan and never run.
+    plan = Loop(
+        config=config.training,
+        backend=nothing,
+        sequences=encoded.train,
+        fixed_eval=encoded.fixed_eval,
+        order=order,
+        learning_rate=nothing,
+        recorder=nothing,
+        predictions=fixed_predictions(config, encoded.fixed_eval, tokenizer),
+    )
+    steps = range(1, order.total_steps + 1)
+    evals = sum(map(plan.evaluates, steps))
+    asked = sum(map(plan.predicts, steps))
+    prompts = plan.predictions.prompts if plan.predictions else []
+    held_out = encoded.fixed_eval.sequences if encoded.fixed_eval else []
+    trained = [encoded.train[int(i)] for step in steps for i in order.batch(step)]
+    prices, as_of = _prices(config)
+    return Estimate(
+        backend=config.backend,
+        model=config.model,
+        steps=order.total_steps,
+        train_tokens=sum(map(len, trained)),
+        completion_tokens=sum(sequence.completion_tokens for sequence in trained),
+        evals=evals,
+        eval_tokens=evals * sum(map(len, held_out)),
+        sampled_tokens=asked * len(prompts) * config.predictions.max_new_tokens,
+        prompt_tokens=asked * sum(len(prompt.tokens) for prompt in prompts),
+        prices=prices,
+        prices_as_of=as_of,
+    )
+
+
+def _prices(config: Config) -> tuple[dict[str, float] | None, str | None]:
+    if config.backend != "tinker":
+        return None, None
+    given = (config.tinker or TinkerConfig()).prices
+    if given is not None:
+        return given.model_dump(), None
+    found = published_prices(config.model)
+    return (None, None) if found is None else (found[0].model_dump(), found[1])
