@@ -87,10 +87,8 @@ def split(corpus: Corpus, shares: dict[SetName, float] | None = None, seed: int 
 
 def rows_hash(corpus: Corpus, rows: NDArray[np.int64]) -> str:
     """XXH3-128 of the texts and labels of some rows, in any order."""
-    parts = [
-        orjson.dumps([row.text, sorted(row.positive), sorted(row.negative)])
-        for row in (corpus.rows[i] for i in rows)
-    ]
+    chosen = [corpus.rows[int(i)] for i in rows]
+    parts = [orjson.dumps([row.text, sorted(row.positive), sorted(row.negative)]) for row in chosen]
     return xxhash.xxh3_128_hexdigest(b"\n".join(sorted(parts)))
 
 
