@@ -47,4 +47,4 @@ def check_layers(model: Any, layers: Iterable[int]) -> None:
 
 def stream(output: Any) -> Tensor:
     """The residual stream in what a block gives back, [B, T, D]."""
-    return output[0] if isinstance(output, tuple) else output
+    return output if isinstance(output, Tensor) else output[0]
