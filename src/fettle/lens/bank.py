@@ -87,8 +87,8 @@ class Bank:
 
     def add(self, texts: Sequence[str], vectors_NLD: Vectors) -> None:
         """Keep vectors, [n, layers, D]. Raises DataError for one that is not finite; the others are kept."""
-        finite_NL: NDArray[np.bool_] = np.isfinite(vectors_NLD).all(axis=2)
-        whole_N: NDArray[np.bool_] = np.all(finite_NL, axis=1)
+        finite_NL: Any = np.isfinite(vectors_NLD).all(axis=2)
+        whole_N = finite_NL.all(axis=1)
         self._waiting |= {_key(text): vectors_NLD[i] for i, text in enumerate(texts) if whole_N[i]}
         if not finite_NL.all():
             row, at = (int(place) for place in np.argwhere(~finite_NL)[0])

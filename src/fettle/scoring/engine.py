@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Collection
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,9 @@ def score(
     offsets = np.concatenate([[0], np.cumsum([s.completion_tokens for s in sequences], dtype=np.int64)])
     with undisturbed(model):
         passes = _Passes(model, sequences, batch_tokens)
-        with progress_bar("scoring", passes.total_tokens, "tokens", enabled=progress) as advance:
-            for tokens in passes.run():
-                advance(tokens)
+        with progress_bar("scoring", "tokens", enabled=progress) as show:
+            for done in accumulate(passes.run()):
+                show(done, passes.total_tokens)
         order, statistics = passes.results()
     at_T = token_positions(offsets, order)
     columns: list[Any] = [np.zeros(int(offsets[-1]), dtype=column.dtype) for column in statistics]
