@@ -1,5 +1,6 @@
 """Arithmetic: numbers in, numbers out. Knows no files, and imports no torch."""
 
+from fettle.metrics.binary import BinaryScores, best_threshold, binary_scores
 from fettle.metrics.calibration import (
     brier_score,
     calibration_bins,
@@ -28,6 +29,7 @@ from fettle.metrics.text import character_error_rate, length_ratio, text_match, 
 from fettle.metrics.throughput import Rates, Throughput
 
 __all__ = [
+    "BinaryScores",
     "Estimate",
     "ModuleNorms",
     "Normaliser",
@@ -37,6 +39,8 @@ __all__ = [
     "Rates",
     "StreamingCrossEntropy",
     "Throughput",
+    "best_threshold",
+    "binary_scores",
     "brier_score",
     "calibration_bins",
     "character_error_rate",
