@@ -19,6 +19,7 @@ ROOMS = [
     "scoring",
     "train",
     "evaluation",
+    "lens",
     "report",
     "api",
     "jobs",
