@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from lens_problems import clusters
 from sklearn.linear_model import Ridge
 
 from fettle.lens.problem import LensProblem, LensRows
 from fettle.lens.ridge import fit_ridge
 from fettle.lens.standardise import standardisation
+from lens_problems import clusters
 
 PENALTY = 0.03
 

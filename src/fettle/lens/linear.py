@@ -26,7 +26,9 @@ class LinearLenses:
 
     def scores(self, features_ND: NDArray[Any]) -> Floats:
         """[N, C], in float32 whatever the features are; the mean is taken off before the product."""
-        return (features_ND.astype(np.float32) - self.mean) @ self.weights.T + self.bias
+        centred_ND: Floats = features_ND.astype(np.float32)
+        centred_ND -= self.mean
+        return centred_ND @ self.weights.T + self.bias
 
 
 def from_standard(standard: Standardisation, weights_CD: NDArray[Any], bias_C: NDArray[Any]) -> LinearLenses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,9 +108,9 @@ class RidgeFit:
         pointers = np.concatenate([[0], counts.cumsum()])
         columns = np.concatenate(rows.positive)
         positive_CN = sparse.csr_array((ones, columns, pointers), shape=(rows.lenses, n))
-        sums_CD = positive_CN @ self.bank.features
-        projected = np.column_stack([counts, sums_CD @ self._inverse_root.T]).astype(np.float32)
-        projected /= np.sqrt(n)
+        sums_CD = cast("Floats", positive_CN @ self.bank.features)
+        projected = np.concatenate([counts[:, None], sums_CD @ self._inverse_root.T], axis=1)
+        projected = (projected / np.sqrt(n)).astype(np.float32)
         for excluded, lenses in _by_exclusion(rows):
             projected[lenses] = _without(self._whiten(excluded), projected[lenses])
         return projected
