@@ -141,3 +141,17 @@ def test_intervals_cover_the_truth(per_group: int) -> None:
 def test_average_precision_by_hand() -> None:
     # In order: +, -, +. Precision at the positives: 1 and 2/3.
     assert average_precision(np.array([3.0, 1.0]), np.array([2.0])) == pytest.approx(5 / 6)
+
+
+def test_f1_is_judged_on_the_judged_negatives_alone() -> None:
+    positive, negative = drawn(1, 30, 500)
+    judged = np.arange(500) < 40
+    some = binary_scores(positive, negative, 1.0, prevalence=0.1, judged_N=judged)
+    alone = binary_scores(positive, negative[:40], 1.0, prevalence=0.1)
+    every = binary_scores(positive, negative, 1.0, prevalence=0.1)
+    assert some is not None
+    assert alone is not None
+    assert every is not None
+    assert some.f1.value == alone.f1.value != every.f1.value
+    assert some.precision == every.precision
+    assert some.auroc == every.auroc

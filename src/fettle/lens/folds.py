@@ -26,11 +26,16 @@ def group_folds(rows: LensRows, folds: int = FOLDS) -> Ints:
 def keep(rows: LensRows, kept_N: NDArray[np.bool_]) -> LensRows:
     """The rows that are kept, with their labels."""
     place_N = np.cumsum(kept_N) - 1
+
+    def placed(labels: list[Ints]) -> list[Ints]:
+        return [place_N[part[kept_N[part]]] for part in labels]
+
     return replace(
         rows,
         features=rows.features[kept_N],
-        positive=[place_N[part[kept_N[part]]] for part in rows.positive],
-        excluded=[place_N[part[kept_N[part]]] for part in rows.excluded],
+        positive=placed(rows.positive),
+        excluded=placed(rows.excluded),
+        judged=None if rows.judged is None else placed(rows.judged),
         groups=rows.groups[kept_N],
         index=rows.index[kept_N],
     )

@@ -33,8 +33,10 @@ class LensRows:
     """Of each lens, its positive rows, ascending."""
     excluded: list[Ints]
     """Of each lens, rows that are neither positive nor negative, ascending. All others are negatives."""
+    judged: list[Ints] | None
+    """Of each lens, the negatives its F1 is judged on; None for all of them."""
     groups: Ints
-    """[N]."""
+    """Numbered from 0 in the order of the rows, [N]."""
     index: Ints
     """Where each row stands in the bank, [N]."""
 
@@ -59,6 +61,7 @@ class LensRows:
             self,
             positive=[self.positive[c] for c in lenses],
             excluded=[self.excluded[c] for c in lenses],
+            judged=None if self.judged is None else [self.judged[c] for c in lenses],
         )
 
 
@@ -81,6 +84,8 @@ class LensProblem:
     """[N]: texts that resemble each other share a number, and stand in one set."""
     sets: Mapping[Part, Ints]
     """Rows of train, select (layer, penalty, stopping), calibrate and the sealed test. A set may be empty."""
+    judged: sparse.csr_array[Any] | None = None
+    """Negatives that F1 is judged on, as half siblings and half distant ones, bool [N, C]; None for all."""
 
     def __post_init__(self) -> None:
         _check_shapes(self)
@@ -94,11 +99,13 @@ class LensProblem:
         _, inverse, counts = np.unique(self.groups[index], return_inverse=True, return_counts=True)
         order = np.lexsort((index, inverse, counts[inverse]))
         index = index[order]
+        ordered = inverse[order]
         return LensRows(
             features=self.features[index],
             positive=_columns(self.positive, index),
             excluded=_columns(self.excluded, index),
-            groups=self.groups[index],
+            judged=None if self.judged is None else _columns(self.judged, index),
+            groups=np.cumsum(np.diff(ordered, prepend=ordered[:1]) != 0),
             index=index,
         )
 
@@ -126,9 +133,10 @@ def _columns(matrix: sparse.csr_array[Any], index: Ints) -> list[Ints]:
 
 def _check_shapes(problem: LensProblem) -> None:
     n, lenses = problem.groups.size, len(problem.concepts)
-    for name in ("positive", "excluded"):
-        if getattr(problem, name).shape != (n, lenses):
-            raise DataError(f"lenses: '{name}' is {getattr(problem, name).shape}, not {(n, lenses)}")
+    for name in ("positive", "excluded", "judged"):
+        labels = getattr(problem, name)
+        if labels is not None and labels.shape != (n, lenses):
+            raise DataError(f"lenses: '{name}' is {labels.shape}, not {(n, lenses)}")
     if problem.features.ndim != 2 or len(problem.features) != n:
         raise DataError(f"lenses: features are {problem.features.shape}, for {n} texts")
     twice = [name for name, count in Counter(problem.concepts).items() if count > 1]
@@ -143,7 +151,7 @@ def _check_finite(features: Floats) -> None:
         return
     bad = np.flatnonzero(~np.isfinite(features).all(1))
     raise DataError(
-        f"lenses: the activation of text {bad[0]} holds NaN or infinity ({bad.size} of {len(features)} texts do); "
+        f"lenses: the activation of text {bad[0]} is not finite, one of {bad.size} among {len(features)}; "
         "extract them again, in float32 where bfloat16 or float16 overflows"
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -41,6 +42,10 @@ class SharedBank:
             block = features[start : start + ROWS_AT_ONCE]
             covariance += block.T @ block
         return SharedBank(rows, standard, features, covariance / len(features))
+
+    def take(self, lenses: Sequence[int]) -> SharedBank:
+        """The same bank for some of the lenses."""
+        return replace(self, rows=self.rows.take(lenses))
 
 
 class RidgeFit:

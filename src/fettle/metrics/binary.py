@@ -46,32 +46,48 @@ def binary_scores(
     f1_prevalence: float = BALANCED,
     positive_groups_P: Groups | None = None,
     negative_groups_N: Groups | None = None,
+    judged_N: NDArray[np.bool_] | None = None,
 ) -> BinaryScores | None:
     """All numbers of one detector, higher scores for positives; None where a class has no row.
 
     Rows of a group resemble each other (one template, one lexeme), so the intervals are Wilson's at an
-    effective sample size, n over the design effect of surveys (Kish 1965). Without groups each row
-    stands for itself.
+    effective sample size, n over the design effect of surveys (Kish 1965). Groups are small numbers from
+    0 on; without them each row stands for itself. F1 takes its false positives from the negatives that
+    are judged, all by default.
     """
     p, n = positive_P.size, negative_N.size
     if p == 0 or n == 0:
         return None
-    groups_P = np.arange(p) if positive_groups_P is None else positive_groups_P
-    groups_N = np.arange(p, p + n) if negative_groups_N is None else negative_groups_N
-    below_P, above_N = placements(positive_P, negative_N)
-    effective_p = p / _design_effect(below_P, groups_P)
-    effective_n = n / _design_effect(above_N, groups_N)
+    ranking = _Ranking.of(positive_P, negative_N, positive_groups_P, negative_groups_N)
+    effective_p, effective_n = ranking.effective
     hits = _share(float((positive_P >= threshold).mean()), effective_p)
-    false = _share(float((negative_N >= threshold).mean()), effective_n)
+    found_N = negative_N >= threshold
+    false = _share(float(found_N.mean()), effective_n)
+    judged = false
+    if judged_N is not None and judged_N.any():
+        judged = _share(float(found_N[judged_N].mean()), effective_n * float(judged_N.mean()))
     return BinaryScores(
-        f1=_of_rates(lambda t, f: f1_at(t, f, f1_prevalence), hits, false) or Estimate(0.0, 0.0, None),
-        auroc=_auroc(below_P, above_N, groups_P, groups_N),
+        f1=_of_rates(lambda t, f: f1_at(t, f, f1_prevalence), hits, judged) or Estimate(0.0, 0.0, None),
+        auroc=ranking.auroc,
         average_precision=_share(average_precision(positive_P, negative_N), effective_p),
         recall_at_1_percent=_recall(positive_P, negative_N, effective_p, effective_n),
         precision=_of_rates(lambda t, f: precision_at(t, f, prevalence), hits, false),
         positives=p,
         negatives=n,
     )
+
+
+def auroc(
+    positive_P: Scores,
+    negative_N: Scores,
+    positive_groups_P: Groups | None = None,
+    negative_groups_N: Groups | None = None,
+) -> Estimate:
+    """Area under the curve of hit rate over false positive rate, its variance over groups.
+
+    Groups may hold rows of both classes (Obuchowski 1997).
+    """
+    return _Ranking.of(positive_P, negative_N, positive_groups_P, negative_groups_N).auroc
 
 
 def best_threshold(
@@ -137,13 +153,57 @@ def _below(ascending: Scores, values: Scores) -> Floats:
     return (left + right) / 2
 
 
-def _auroc(below_P: Floats, above_N: Floats, groups_P: Groups, groups_N: Groups) -> Estimate:
-    """Mean placement, its variance over groups that may hold both classes (Obuchowski 1997)."""
-    area = float(below_P.mean())
-    influence = np.concatenate([(below_P - area) / below_P.size, (above_N - area) / above_N.size])
-    variance = _clustered_variance(influence, np.concatenate([groups_P, groups_N]))
-    independent = area * (1 - area) / variance if variance > 0 else min(below_P.size, above_N.size)
-    return _share(area, independent)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranking:
+    """Who lies above whom, and how much rows of a group go together."""
+
+    value: float
+    """Mean placement: the AUROC."""
+    independent: tuple[float, float]
+    """Variance of the mean placement of positives, and of negatives, as if rows were independent."""
+    clustered: tuple[float, float]
+    """The same with groups."""
+    variance: float
+    """Of the AUROC."""
+    rows: tuple[int, int]
+
+    @staticmethod
+    def of(
+        positive_P: Scores, negative_N: Scores, groups_P: Groups | None, groups_N: Groups | None
+    ) -> _Ranking:
+        p, n = positive_P.size, negative_N.size
+        groups_P = np.arange(p) if groups_P is None else groups_P
+        groups_N = np.arange(p, p + n) if groups_N is None else groups_N
+        size = int(max(groups_P.max(), groups_N.max())) + 1
+        below_P, above_N = placements(positive_P, negative_N)
+        area = float(below_P.mean())
+        below_P -= area
+        above_N -= area
+        sums_P = np.bincount(groups_P, below_P, size) / p
+        sums_N = np.bincount(groups_N, above_N, size) / n
+        both = sums_P + sums_N
+        correction = [parts / max(parts - 1, 1) for parts in (_distinct(groups_P), _distinct(groups_N))]
+        return _Ranking(
+            value=area,
+            independent=(_variance_of_mean(below_P), _variance_of_mean(above_N)),
+            clustered=(correction[0] * float(sums_P @ sums_P), correction[1] * float(sums_N @ sums_N)),
+            variance=max(correction) * float(both @ both),
+            rows=(p, n),
+        )
+
+    @property
+    def effective(self) -> tuple[float, float]:
+        """Positives and negatives over their design effects, which are 1 where nothing varies."""
+        effects = [
+            max(1.0, clustered / independent) if independent > 0 else 1.0
+            for clustered, independent in zip(self.clustered, self.independent, strict=True)
+        ]
+        return self.rows[0] / effects[0], self.rows[1] / effects[1]
+
+    @property
+    def auroc(self) -> Estimate:
+        value = self.value
+        return _share(value, value * (1 - value) / self.variance if self.variance > 0 else min(self.rows))
 
 
 def _recall(
@@ -152,13 +212,14 @@ def _recall(
     """Recall above all but 1 % of the negatives; where that share of them ends is uncertain too."""
     if int(FALSE_POSITIVE_RATE * negative_N.size) == 0:
         return None
-    descending_N = -np.sort(-negative_N)
+    allowed = _share(FALSE_POSITIVE_RATE, effective_n)
+    most = min(int((allowed.high or 1.0) * negative_N.size), negative_N.size - 1)
+    highest_N = -np.sort(-np.partition(negative_N, negative_N.size - most - 1)[negative_N.size - most - 1 :])
 
     def at(false_rate: float | None) -> Estimate:
-        allowed = min(int((false_rate or 0.0) * negative_N.size), negative_N.size - 1)
-        return _share(float((positive_P > descending_N[allowed]).mean()), effective_p)
+        place = min(int((false_rate or 0.0) * negative_N.size), most)
+        return _share(float((positive_P > highest_N[place]).mean()), effective_p)
 
-    allowed = _share(FALSE_POSITIVE_RATE, effective_n)
     found = at(FALSE_POSITIVE_RATE)
     return _spread(found.value, [found.low, at(allowed.low).value], [found.high, at(allowed.high).value])
 
@@ -187,15 +248,9 @@ def _spread(value: float, low: list[float | None], high: list[float | None]) -> 
     return Estimate(value, max(0.0, value - down), min(1.0, value + up))
 
 
-def _clustered_variance(influence: Floats, groups: Groups) -> float:
-    """Variance of a sum of centred influences, rows of a group together."""
-    sums = np.bincount(groups - groups.min(), weights=influence)
-    count = np.unique(groups).size
-    return float(sums @ sums) * count / max(count - 1, 1)
+def _variance_of_mean(centred: Floats) -> float:
+    return float(centred @ centred) / max(centred.size - 1, 1) / centred.size
 
 
-def _design_effect(values: Floats, groups: Groups) -> float:
-    """Variance of the mean with groups over that of independent rows; 1 where nothing varies."""
-    centred = values - values.mean()
-    independent = float(centred @ centred) * values.size / max(values.size - 1, 1)
-    return max(1.0, _clustered_variance(centred, groups) / independent) if independent > 0 else 1.0
+def _distinct(groups: Groups) -> int:
+    return int(np.count_nonzero(np.bincount(groups - groups.min())))
