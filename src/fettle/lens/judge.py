@@ -20,8 +20,8 @@ SCORES_AT_ONCE = 2**23
 class Fit(Protocol):
     """Trained lenses that know what they would say of rows they had not seen."""
 
-    @property
-    def lenses(self) -> LinearLenses: ...
+    lenses: LinearLenses
+
     def fitted(self, first: int, last: int) -> Floats: ...
     def held_out(self, first: int, last: int, fitted: Floats | None = None) -> Floats: ...
 

@@ -36,7 +36,7 @@ class LogisticFit:
     def __init__(self, rows: LensRows, penalty: float) -> None:
         self.rows = rows
         self.penalty = penalty
-        self.lenses = _fit(rows, penalty)
+        self.lenses: LinearLenses = _fit(rows, penalty)
 
     def fitted(self, first: int, last: int) -> Floats:
         """Logits of lenses first:last on their own training rows, [lenses, N]."""

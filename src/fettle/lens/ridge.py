@@ -66,13 +66,9 @@ class RidgeFit:
         inverse = linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
         self._inverse_root = cast("Doubles", inverse).astype(np.float32)
         self._projected = self._project()
-
-    @cached_property
-    def lenses(self) -> LinearLenses:
-        """Weights of all lenses."""
-        root_n = np.sqrt(len(self.bank.rows))
+        root_n = np.sqrt(len(bank.rows))
         weights_CD = self._projected[:, 1:] @ self._inverse_root / root_n
-        return from_standard(self.bank.standard, weights_CD, self._projected[:, 0] / root_n)
+        self.lenses: LinearLenses = from_standard(bank.standard, weights_CD, self._projected[:, 0] / root_n)
 
     def fitted(self, first: int, last: int) -> Floats:
         """What lenses first:last say of their own training rows, [lenses, N]."""
