@@ -18,10 +18,11 @@ class Estimate:
     standard_error: float | None = None
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
+def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float] | None:
     """Score interval of a share (Wilson 1927), in [0, 1]; None when n is 0.
 
     Unlike value ± 1.96 standard errors it stays inside [0, 1] and has width at 0 and n successes.
+    Counts may be fractions: those of an effective sample size.
     """
     if n <= 0:
         return None
