@@ -43,6 +43,9 @@ class SealedTest:
         self.hash = rows_hash(corpus, self._rows)
         """Of its texts and labels: says later whether it was this test."""
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def open(self) -> NDArray[np.int64]:
         """Its rows. Raises RunError the second time."""
         if self._opened:
