@@ -214,7 +214,7 @@ def _grades_put_aside(problem: LensProblem, fit: RidgeFit) -> list[str]:
 def _strongest_texts(lenses: LinearLenses, rows: LensRows, texts: Sequence[str]) -> list[list[str]]:
     """Of each lens the texts that it scores highest, whatever they show."""
     top_KC = np.argsort(-lenses.scores(rows.features), axis=0)[:STRONGEST]
-    return [[texts[rows.index[k]] for k in top_K] for top_K in top_KC.T]
+    return [[texts[int(rows.index[k])] for k in top_K] for top_K in top_KC.T.tolist()]
 
 
 def _key(identity: Mapping[str, Any], corpus: str, settings: TrainSettings) -> str:
