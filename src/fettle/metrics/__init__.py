@@ -9,7 +9,7 @@ from fettle.metrics.calibration import (
 )
 from fettle.metrics.cross_entropy import perplexity, token_cross_entropy
 from fettle.metrics.discriminability import Discriminability, Grade, discriminability, rank_v1
-from fettle.metrics.intervals import Estimate, wilson_interval
+from fettle.metrics.intervals import Estimate, mean_estimate, wilson_interval
 from fettle.metrics.layers import ModuleNorms, group_movements, layer_activity_summary, layer_rows
 from fettle.metrics.module_names import layer_and_group
 from fettle.metrics.normalise import Normaliser, normaliser
@@ -63,6 +63,7 @@ __all__ = [
     "layer_rows",
     "length_ratio",
     "length_statistics",
+    "mean_estimate",
     "mean_pass_at_k",
     "mean_share",
     "normaliser",

@@ -1,0 +1,166 @@
+"""Which concepts a fine-tune moved: frozen lenses of the base model over a checkpoint's activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from fettle.errors import DataError
+from fettle.lens.lens_pack import LensPack
+from fettle.lens.linear import LinearLenses
+from fettle.lens.problem import Floats, Ints, LensProblem, LensRows
+from fettle.lens.ridge import fit_ridge
+from fettle.metrics import auroc
+
+RESAMPLES = 1000
+FALSE_ALARMS = 0.05
+"""Share of runs in which any lens may be called moved though none was."""
+FEWEST_LENSES = 8
+"""Lenses from which the others can stand in for control runs."""
+POOLED_FREEDOM = 4
+"""So many control runs' worth of the spread of all lenses goes into the spread of each."""
+MAD_TO_DEVIATION = 1.4826
+MAD_FREEDOM = 0.37
+"""Efficiency of the median absolute deviation beside the standard deviation of a normal."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drift:
+    """All C lenses at one checkpoint, on the same T texts as the base model."""
+
+    shift: NDArray[np.float64]
+    """Mean change of the score in deviations of texts without the concept, [C]."""
+    low: NDArray[np.float64]
+    """Lower end of its 95 % interval, by bootstrap over texts, [C]."""
+    high: NDArray[np.float64]
+    effect: NDArray[np.float64]
+    """Shift beyond that of controls or of the other lenses, in their deviations; NaN with neither, [C]."""
+    p: NDArray[np.float64]
+    """Probability of so large an effect in a run that moved nothing in particular, [C]."""
+    changes: Floats
+    """Of each text, in the same unit as the shift, [T, C]."""
+
+    @property
+    def moved(self) -> NDArray[np.bool_]:
+        """Lenses whose shift is neither chance of the texts nor what any fine-tune does, [C]."""
+        apart_from_zero = (self.low > 0) | (self.high < 0)
+        return apart_from_zero & (self.p <= FALSE_ALARMS / self.p.size)
+
+    @property
+    def order(self) -> Ints:
+        """Lenses by size of effect, the largest first; by shift where there is no effect, [C]."""
+        size = np.abs(self.shift if np.isnan(self.effect).all() else self.effect)
+        return np.argsort(-np.nan_to_num(size), kind="stable")
+
+    def examples(self, lens: int, most: int = 5) -> Ints:
+        """Texts that moved most in the direction of the shift."""
+        along = self.changes[:, lens] * np.sign(self.shift[lens])
+        return np.argsort(-along, kind="stable")[:most]
+
+
+def drift(
+    pack: LensPack,
+    base_TD: Floats,
+    later_TD: Floats,
+    controls: Sequence[tuple[Floats, Floats]] = (),
+    *,
+    seed: int = 0,
+) -> Drift:
+    """Shift of every lens from the base model to a checkpoint, and whether it stands out.
+
+    Any training moves all activations a little, so that a shift is judged against `controls`, (base,
+    checkpoint) activations of runs that taught nothing in particular: by Student's t, each lens's spread
+    over controls drawn towards that of all lenses. Without two controls the other lenses take their place,
+    by median and median absolute deviation. Raises DataError where the texts differ in number.
+    """
+    change_TC = _change(pack, base_TD, later_TD)
+    texts = len(change_TC)
+    shift_C = change_TC.mean(0, dtype=np.float64)
+    draws = np.random.default_rng(seed).multinomial(texts, np.full(texts, 1 / texts), size=RESAMPLES)
+    means_RC = (draws.astype(np.float32) @ change_TC).astype(np.float64) / texts
+    low_C, high_C = np.quantile(means_RC, (0.025, 0.975), axis=0)
+    error_C = means_RC.std(0)
+    if len(controls) >= 2:
+        control_RC = np.stack([_change(pack, *control).mean(0, dtype=np.float64) for control in controls])
+        effect_C, freedom = _against_controls(shift_C, error_C, control_RC)
+    elif shift_C.size >= FEWEST_LENSES:
+        effect_C, freedom = _against_lenses(shift_C, error_C)
+    else:
+        effect_C, freedom = np.full(shift_C.size, np.nan), 1.0
+    p_C = 2 * special.stdtr(freedom, -np.abs(effect_C))
+    return Drift(shift_C, low_C, high_C, effect_C, np.where(np.isnan(p_C), 1.0, p_C), change_TC)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What labelled texts say of one lens at a checkpoint."""
+
+    frozen_auroc: float
+    """Of the lens of the base model."""
+    refit_auroc: float
+    """Of a lens trained on the checkpoint's activations."""
+    cosine: float
+    """Between both directions, in standardised features."""
+
+
+def readings(lenses: LinearLenses, penalty: float, later: LensProblem) -> list[Reading]:
+    """Whether a concept became harder to read, or is merely written elsewhere, at a checkpoint.
+
+    `later` holds the checkpoint's activations of the texts that the lenses were trained and tested on.
+    """
+    train, test = later.rows("train"), later.rows("test")
+    refit = fit_ridge(train, penalty).lenses
+    spread = train.features.std(0)
+    frozen_CD, refit_CD = lenses.weights * spread, refit.weights * spread
+    lengths = np.linalg.norm(frozen_CD, axis=1) * np.linalg.norm(refit_CD, axis=1)
+    products = (frozen_CD * refit_CD).sum(1)
+    cosine_C = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return [
+        Reading(*found)
+        for found in zip(_aurocs(lenses, test), _aurocs(refit, test), cosine_C.tolist(), strict=True)
+    ]
+
+
+def _change(pack: LensPack, base_TD: Floats, later_TD: Floats) -> Floats:
+    if base_TD.shape != later_TD.shape:
+        raise DataError(
+            f"drift: {len(base_TD)} texts of the base model and {len(later_TD)} of the checkpoint; "
+            "extract the same texts from both"
+        )
+    # The bias and the mean of negatives cancel in a difference.
+    apart = replace(pack.lenses, mean=np.zeros_like(pack.lenses.mean), bias=np.zeros_like(pack.lenses.bias))
+    return apart.scores(later_TD.astype(np.float32) - base_TD) / pack.negative_deviation
+
+
+def _against_controls(
+    shift_C: NDArray[np.float64], error_C: NDArray[np.float64], control_RC: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    runs = len(control_RC)
+    own_C = control_RC.var(0, ddof=1)
+    freedom = runs - 1 + POOLED_FREEDOM
+    drawn_C = ((runs - 1) * own_C + POOLED_FREEDOM * own_C.mean()) / freedom
+    return _ratio(shift_C - control_RC.mean(0), np.sqrt(drawn_C * (1 + 1 / runs) + error_C**2)), freedom
+
+
+def _against_lenses(
+    shift_C: NDArray[np.float64], error_C: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    centred_C = shift_C - np.median(shift_C)
+    spread = MAD_TO_DEVIATION * float(np.median(np.abs(centred_C)))
+    return _ratio(centred_C, np.sqrt(spread**2 + error_C**2)), MAD_FREEDOM * (shift_C.size - 1)
+
+
+def _ratio(values_C: NDArray[np.float64], spread_C: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(values_C, spread_C, out=np.zeros_like(values_C), where=spread_C > 0)
+
+
+def _aurocs(lenses: LinearLenses, rows: LensRows) -> list[float]:
+    scores_NC = lenses.scores(rows.features)
+    return [
+        auroc(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c]).value
+        for c in range(rows.lenses)
+    ]
