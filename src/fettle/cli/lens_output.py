@@ -10,6 +10,8 @@ from fettle.cli.output import console, number
 if TYPE_CHECKING:
     from fettle.lens.lens_pack import LensPack
 
+ESTIMATES = ("f1", "auroc", "average_precision", "recall_at_1_percent", "precision")
+
 
 def print_pack(pack: LensPack, chosen: Sequence[int] | None = None) -> None:
     """What all lenses come to, and a row of each, or of those chosen."""
@@ -38,12 +40,13 @@ def print_pack(pack: LensPack, chosen: Sequence[int] | None = None) -> None:
 def print_lens(pack: LensPack, at: int) -> None:
     """Everything of one lens."""
     record = pack.records[at]
-    test = record["test"] or {}
+    test: Mapping[str, Any] = record["test"] or {}
     lines = [
-        f"{pack.concepts[at]}   grade {record['grade']}   layer {pack.layer}   below {', '.join(record['branches'])}",
+        f"{pack.concepts[at]}   grade {record['grade']}   layer {pack.layer}",
+        f"below {', '.join(record['branches'])}",
         f"{record['state']}: {record['reason']}",
         "on the sealed test:",
-        *(f"  {name:22} {with_interval(value)}" for name, value in test.items() if isinstance(value, dict)),
+        *(f"  {name:22} {with_interval(test[name])}" for name in ESTIMATES if name in test),
         f"  {'texts':22} {test.get('positives', 0)} show it, {test.get('negatives', 0)} do not",
         f"  {'discriminability':22} {with_interval(record['discriminability'])}",
         f"  {'Brier score':22} {number(record['brier'])}",
@@ -67,8 +70,8 @@ def with_interval(estimate: Mapping[str, Any] | None) -> str:
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:
-    test = record["test"] or {}
-    measured = [test["f1"]["value"], test["auroc"]["value"]] if test else [None, None]
-    values = [*measured, record["baselines"]["bag_of_words"], record["selectivity"]]
+    test: Mapping[str, Any] | None = record["test"]
+    measured: list[float | None] = [test["f1"]["value"], test["auroc"]["value"]] if test else [None, None]
+    values: list[float | None] = [*measured, record["baselines"]["bag_of_words"], record["selectivity"]]
     cause = "" if record["state"] == "graduated" else f": {record['reason'].split(':')[0]}"
     return [record["grade"], *(number(value, 3) for value in values), record["state"] + cause]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,9 @@ def _chosen(
         record = lenses.records[at]
         if sort in ("name", "grade"):
             return (record["grade"] if sort == "grade" else "", lenses.concepts[at].lower())
-        measured = record["selectivity"] if sort == "selectivity" else (record["test"] or {}).get(sort)
-        value = measured["value"] if isinstance(measured, dict) else measured
+        test: Mapping[str, Any] | None = record["test"]
+        known: float | None = None if test is None or sort == "selectivity" else test[sort]["value"]
+        value: float | None = record["selectivity"] if sort == "selectivity" else known
         return -1.0 if value is None else -float(value)
 
     kept = [at for at, name in enumerate(lenses.concepts) if wanted(name, lenses.records[at])]
