@@ -45,12 +45,18 @@ class LensDataset:
         self.pack, self.corpus, self.splits = pack, corpus, splits
         self._positive = corpus.membership()
         self._excluded = excluded(pack, corpus)
-        self.untrained = self._without_texts()
+        self.untrained = {
+            name: f"too few samples: its texts are of too few groups for all sets, none is in {empty}"
+            for name, empty in splits.lacking.items()
+        }
         """Concepts left out, with the reason."""
         self.concepts = [name for name in corpus.concepts if name not in self.untrained]
         if not self.concepts:
             name, reason = next(iter(self.untrained.items()))
-            raise DataError(f"{pack.source}: no concept can be trained. '{name}': {reason}")
+            raise DataError(
+                f"{pack.source}: no concept can be trained. '{name}': {reason}. "
+                "Give more texts, of more templates, lexemes or generators"
+            )
         column = {name: j for j, name in enumerate(corpus.concepts)}
         self._columns = np.array([column[name] for name in self.concepts])
         rng = np.random.default_rng(seed)
@@ -99,11 +105,3 @@ class LensDataset:
 
     def _selection(self, sets_N: NDArray[np.int8]) -> Selection:
         return Selection(sets_N, [self.corpus.rows[i] for i in np.flatnonzero(sets_N != UNUSED)])
-
-    def _without_texts(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for part, name in enumerate(SETS):
-            counts_C = np.asarray(self._positive[self.splits.sets == part].sum(axis=0)).ravel()
-            for j in np.flatnonzero(counts_C == 0):
-                found.setdefault(self.corpus.concepts[j], f"too few samples: none of its texts is in {name}")
-        return found
