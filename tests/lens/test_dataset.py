@@ -1,4 +1,4 @@
-"""What training sees of the texts: as many as were asked for, in one order, and the test never before its time."""
+"""What training sees of the texts: as many as asked for, in one order, and the test not before its time."""
 
 from pathlib import Path
 
