@@ -2,7 +2,7 @@
 
     python benchmarks/lens_extraction.py [--quick] [--json]
 
-A Qwen3 of random weights, 512 wide, 8 blocks, 32,000 tokens; 400 texts, mixed (5-200 tokens) or short (5-40);
+A Qwen3 of random weights, 512 wide, 8 blocks, 32,000 tokens; 200 texts, mixed (5-200 tokens) or short (5-40);
 the mean over block 4. All ways read the same model object on one thread, in turns; a ratio is taken within a
 round, because the machine's speed drifts between rounds. `one at a time` is what the earlier system and most
 examples do: the whole model, all hidden states kept. nnsight is measured where it is installed, in fettle's
@@ -186,13 +186,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="80 texts, one round")
+    parser.add_argument("--quick", action="store_true", help="50 texts, one round")
     parser.add_argument("--json", action="store_true", help="print one JSON array instead of the table")
     parser.add_argument("--rounds", type=int, default=3, help="rounds to take turns in (default 3)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = build_model()
-    count, rounds = (80, 1) if options.quick else (400, options.rounds)
+    count, rounds = (50, 1) if options.quick else (200, options.rounds)
     rows = [row for kind in LENGTHS for row in run_case(model, kind, count, rounds)]
     if options.json:
         print(json.dumps(rows, indent=2))
