@@ -5,19 +5,22 @@
 A Qwen3 of random weights, 512 wide, 8 blocks, 32,000 tokens; 200 texts, mixed (5-200 tokens) or short (5-40);
 the mean over block 4. All ways read the same model object on one thread, in turns; a ratio is taken within a
 round, because the machine's speed drifts between rounds. `one at a time` is what the earlier system and most
-examples do: the whole model, all hidden states kept. nnsight is measured where it is installed, in fettle's
-batches and stopped behind the same block.
+examples do: the whole model, all hidden states kept. nnsight and TransformerLens are measured where they are
+installed, in fettle's batches and stopped behind the same block.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fettle.demo.model import build_tokenizer
 from fettle.lens.activations import pad, pool, pooled_activations
 from fettle.lens.spec import ExtractionSpec
 from fettle.lens.tokens import Tokens
@@ -111,6 +115,37 @@ class Nnsight:
         return found
 
 
+class TransformerLens:
+    """TransformerLens at its best: fettle's batches, stopped at the same block."""
+
+    def __init__(self, model: Any) -> None:
+        from transformer_lens.model_bridge import TransformerBridge
+
+        tokenizer = build_tokenizer(["a b c"])
+        with TemporaryDirectory() as folder:
+            model.config.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            # It puts parts of its own into the model: a copy.
+            self.model: Any = TransformerBridge.boot_transformers(
+                folder, hf_model=copy.deepcopy(model), tokenizer=tokenizer
+            )
+
+    def extract(self, texts: list[Tokens], groups: list[list[int]]) -> Vectors:
+        found = np.zeros((len(texts), 1, WIDTH), dtype=np.float32)
+        for group in groups:
+            batch = pad([texts[i] for i in group])
+            with torch.no_grad():
+                hidden = self.model(
+                    batch.ids,
+                    attention_mask=batch.mask,
+                    stop_at_layer=BLOCK,
+                    return_type=None,
+                    prepend_bos=False,
+                )
+            found[group, 0] = pool(hidden, batch.counted, "mean").numpy()
+        return found
+
+
 def ways(model: Any, texts: list[Tokens]) -> Iterator[tuple[str, Callable[[], Vectors]]]:
     everything = list(range(len(texts)))
     fours = [everything[i : i + 4] for i in range(0, len(texts), 4)]
@@ -120,9 +155,9 @@ def ways(model: Any, texts: list[Tokens]) -> Iterator[tuple[str, Callable[[], Ve
     yield "one at a time, no head", lambda: in_batches(model.model, texts, alone)
     yield "batches of 4, unsorted", lambda: in_batches(model, texts, fours)
     yield "fettle's batches, whole stack", lambda: in_batches(model.model, texts, groups)
-    if find_spec("nnsight") is not None:
-        nnsight = Nnsight(model)
-        yield "nnsight, fettle's batches, stopped", lambda: nnsight.extract(texts, groups)
+    for name, peer in (("nnsight", Nnsight), ("transformer_lens", TransformerLens)):
+        if find_spec(name) is not None:
+            yield f"{name}, fettle's batches, stopped", partial(peer(model).extract, texts, groups)
     yield "fettle", lambda: fettle_extract(model, texts)
 
 
