@@ -30,7 +30,7 @@ class SharedBank:
     features: Floats
     """Standardised, [N, D]."""
     covariance: Doubles
-    """Features'ᵀ·features / N, summed in float64, [D, D]."""
+    """Features'ᵀ·features / N, summed in float64, and 1 on the diagonal, [D, D]."""
 
     @staticmethod
     def of(rows: LensRows) -> SharedBank:
@@ -41,7 +41,11 @@ class SharedBank:
         for start in range(0, len(features), ROWS_AT_ONCE):
             block = features[start : start + ROWS_AT_ONCE]
             covariance += block.T @ block
-        return SharedBank(rows, standard, features, covariance / len(features))
+        covariance /= len(features)
+        # What a feature's floored deviation holds beyond its variance is the rounding it may meet: the
+        # diagonal counts it as noise, so that no lens wins back by its weight what the floor took away.
+        np.fill_diagonal(covariance, 1.0)
+        return SharedBank(rows, standard, features, covariance)
 
     def take(self, lenses: Sequence[int]) -> SharedBank:
         """The same bank for some of the lenses."""
@@ -51,9 +55,9 @@ class SharedBank:
 class RidgeFit:
     """Ridge regression of 1 for positives and 0 for negatives, all lenses of a bank at once.
 
-    Minimises Σ (y - w·z - b)² + penalty·N·‖w‖² over a lens's positives and negatives, z standardised and b
-    free. With L·Lᵀ = covariance + penalty·I and W = [1, Z·L⁻ᵀ] / √N the fitted values are W·Wᵀ·y, one
-    product for all lenses.
+    Minimises Σ (y - w·z - b)² + N·Σ_d (penalty + 1 - var z_d)·w_d² over a lens's positives and negatives,
+    z standardised and b free; var z_d is 1 but for features with a floored deviation. With
+    L·Lᵀ = covariance + penalty·I and W = [1, Z·L⁻ᵀ] / √N the fitted values are W·Wᵀ·y, one product for all.
 
     Rows that a lens leaves out are taken from its fit exactly: given the value that the others predict for
     them, they change nothing (N stays that of the bank).
