@@ -14,7 +14,7 @@ from fettle.lens.lens_pack import LensPack
 from fettle.lens.linear import LinearLenses
 from fettle.lens.problem import Floats, Ints, LensProblem, LensRows
 from fettle.lens.ridge import fit_ridge
-from fettle.metrics import auroc
+from fettle.metrics import area_under_curve
 
 RESAMPLES = 1000
 FALSE_ALARMS = 0.05
@@ -168,6 +168,6 @@ def _ratio(values_C: NDArray[np.float64], spread_C: NDArray[np.float64]) -> NDAr
 def _aurocs(lenses: LinearLenses, rows: LensRows) -> list[float]:
     scores_NC = lenses.scores(rows.features)
     return [
-        auroc(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c]).value
+        area_under_curve(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c])
         for c in range(rows.lenses)
     ]

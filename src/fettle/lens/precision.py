@@ -11,7 +11,7 @@ from fettle.errors import DataError
 from fettle.lens.judge import judge_held_out
 from fettle.lens.problem import Floats, LensProblem, LensRows
 from fettle.lens.ridge import fit_ridge
-from fettle.metrics import Estimate, auroc, best_threshold, mean_estimate
+from fettle.metrics import Estimate, area_under_curve, best_threshold, mean_estimate
 from fettle.metrics.binary import BALANCED, f1_at
 
 SAFE_F1 = 0.03
@@ -96,7 +96,7 @@ def _difference(
     positive, negative = rows.positive[lens], rows.negative(lens)
     parts = [(scores[positive], scores[negative]) for scores in (same_N, other_N)]
     f1 = [_f1(*part, threshold) for part in parts]
-    area = [auroc(*part).value for part in parts]
+    area = [area_under_curve(*part) for part in parts]
     best = [best_threshold(*part)[0] for part in parts]
     return Difference(f1[1] - f1[0], area[1] - area[0], (best[1] - best[0]) / deviation)
 

@@ -67,8 +67,8 @@ class RidgeFit:
         self.bank = bank
         self.penalty = penalty
         lower = linalg.cholesky(bank.covariance + penalty * np.eye(len(bank.covariance)), lower=True)
-        inverse = linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
-        self._inverse_root = cast("Doubles", inverse).astype(np.float32)
+        inverse, _ = linalg.lapack.dtrtri(lower, lower=1)
+        self._inverse_root = np.tril(inverse).astype(np.float32)
         self._projected = self._project()
         root_n = np.sqrt(len(bank.rows))
         weights_CD = self._projected[:, 1:] @ self._inverse_root / root_n

@@ -132,19 +132,28 @@ def average_precision(positive_P: Scores, negative_N: Scores) -> float:
     return float(np.mean(true_P / (true_P + false_P)))
 
 
+def area_under_curve(positive_P: Scores, negative_N: Scores) -> float:
+    """The AUROC alone: share of pairs in which the positive scores higher, ties half."""
+    return float(_below_positives(positive_P, negative_N)[0].mean())
+
+
 def placements(positive_P: Scores, negative_N: Scores) -> tuple[Floats, Floats]:
     """Share of negatives below each positive [P], and of positives above each negative [N]; ties half.
 
     Either mean is the AUROC (DeLong et al. 1988).
     """
-    ascending_P = np.sort(positive_P)
-    # Most negatives lie below every positive and need no search.
-    contested = np.flatnonzero(negative_N >= ascending_P[0])
-    ascending_N = np.sort(negative_N[contested])
-    below_P = _below(ascending_N, positive_P) + (negative_N.size - contested.size)
+    below_P, contested = _below_positives(positive_P, negative_N)
     above_N = np.ones(negative_N.size)
-    above_N[contested] = 1 - _below(ascending_P, negative_N[contested]) / ascending_P.size
-    return below_P / negative_N.size, above_N
+    above_N[contested] = 1 - _below(np.sort(positive_P), negative_N[contested]) / positive_P.size
+    return below_P, above_N
+
+
+def _below_positives(positive_P: Scores, negative_N: Scores) -> tuple[Floats, NDArray[np.intp]]:
+    """Share of negatives below each positive, and which negatives lie below fewer than all positives."""
+    # Most negatives lie below every positive and need no search.
+    contested = np.flatnonzero(negative_N >= positive_P.min())
+    below_P = _below(np.sort(negative_N[contested]), positive_P) + (negative_N.size - contested.size)
+    return below_P / negative_N.size, contested
 
 
 def _below(ascending: Scores, values: Scores) -> Floats:
@@ -159,13 +168,11 @@ class _Ranking:
 
     value: float
     """Mean placement: the AUROC."""
-    independent: tuple[float, float]
-    """Variance of the mean placement of positives, and of negatives, as if rows were independent."""
-    clustered: tuple[float, float]
-    """The same with groups."""
-    variance: float
-    """Of the AUROC."""
-    rows: tuple[int, int]
+    centred: tuple[Floats, Floats]
+    """Placements of positives and negatives, less their mean."""
+    groups: tuple[Groups, Groups]
+    sums: tuple[Floats, Floats]
+    """Of centred placements over each group, as they count in the mean."""
 
     @staticmethod
     def of(
@@ -179,31 +186,29 @@ class _Ranking:
         area = float(below_P.mean())
         below_P -= area
         above_N -= area
-        sums_P = np.bincount(groups_P, below_P, size) / p
-        sums_N = np.bincount(groups_N, above_N, size) / n
-        both = sums_P + sums_N
-        correction = [parts / max(parts - 1, 1) for parts in (_distinct(groups_P), _distinct(groups_N))]
-        return _Ranking(
-            value=area,
-            independent=(_variance_of_mean(below_P), _variance_of_mean(above_N)),
-            clustered=(correction[0] * float(sums_P @ sums_P), correction[1] * float(sums_N @ sums_N)),
-            variance=max(correction) * float(both @ both),
-            rows=(p, n),
-        )
+        sums = np.bincount(groups_P, below_P, size) / p, np.bincount(groups_N, above_N, size) / n
+        return _Ranking(area, (below_P, above_N), (groups_P, groups_N), sums)
 
     @property
     def effective(self) -> tuple[float, float]:
         """Positives and negatives over their design effects, which are 1 where nothing varies."""
-        effects = [
-            max(1.0, clustered / independent) if independent > 0 else 1.0
-            for clustered, independent in zip(self.clustered, self.independent, strict=True)
-        ]
-        return self.rows[0] / effects[0], self.rows[1] / effects[1]
+        p, n = (
+            centred.size / max(1.0, clustered / independent) if independent > 0 else centred.size
+            for centred, independent, clustered in zip(
+                self.centred,
+                map(_variance_of_mean, self.centred),
+                map(_clustered_variance, self.sums, self.groups),
+                strict=True,
+            )
+        )
+        return p, n
 
     @property
     def auroc(self) -> Estimate:
-        value = self.value
-        return _share(value, value * (1 - value) / self.variance if self.variance > 0 else min(self.rows))
+        value, rows = self.value, min(centred.size for centred in self.centred)
+        # The fewer groups, which as a rule are the positives', limit what the variance can be known by.
+        variance = _clustered_variance(self.sums[0] + self.sums[1], self.groups[0])
+        return _share(value, value * (1 - value) / variance if variance > 0 else rows)
 
 
 def _recall(
@@ -252,5 +257,7 @@ def _variance_of_mean(centred: Floats) -> float:
     return float(centred @ centred) / max(centred.size - 1, 1) / centred.size
 
 
-def _distinct(groups: Groups) -> int:
-    return int(np.count_nonzero(np.bincount(groups - groups.min())))
+def _clustered_variance(sums: Floats, groups: Groups) -> float:
+    """Variance of a mean from its sums over groups, corrected for how many groups there are."""
+    count = np.count_nonzero(np.bincount(groups))
+    return float(sums @ sums) * count / max(count - 1, 1)
