@@ -40,8 +40,8 @@ def test_networks_are_kept_where_they_beat_the_line_on_groups_neither_saw() -> N
     crooked, clear = compare_mlp(rows, fit_ridge(rows, 0.1), [0, 3])
     assert (crooked.lens, clear.lens) == (0, 3)
     assert crooked.kept
-    assert crooked.mlp_auroc > 0.95
-    assert crooked.linear_auroc < 0.9
+    assert crooked.mlp_auroc > 0.9
+    assert crooked.linear_auroc < 0.7
     assert clear.linear_auroc > 0.99
     assert not clear.kept
 
