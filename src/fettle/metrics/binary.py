@@ -58,8 +58,10 @@ def binary_scores(
     p, n = positive_P.size, negative_N.size
     if p == 0 or n == 0:
         return None
-    ranking = _Ranking.of(positive_P, negative_N, positive_groups_P, negative_groups_N)
-    effective_p, effective_n = ranking.effective
+    groups_P = np.arange(p) if positive_groups_P is None else positive_groups_P
+    groups_N = np.arange(p, p + n) if negative_groups_N is None else negative_groups_N
+    below_P, above_N = placements(positive_P, negative_N)
+    effective_p, effective_n = _effective(below_P, groups_P), _effective(above_N, groups_N)
     hits = _share(float((positive_P >= threshold).mean()), effective_p)
     found_N = negative_N >= threshold
     false = _share(float(found_N.mean()), effective_n)
@@ -68,7 +70,7 @@ def binary_scores(
         judged = _share(float(found_N[judged_N].mean()), effective_n * float(judged_N.mean()))
     return BinaryScores(
         f1=_of_rates(lambda t, f: f1_at(t, f, f1_prevalence), hits, judged) or Estimate(0.0, 0.0, None),
-        auroc=ranking.auroc,
+        auroc=auroc(positive_P, negative_N, groups_P, groups_N),
         average_precision=_share(average_precision(positive_P, negative_N), effective_p),
         recall_at_1_percent=_recall(positive_P, negative_N, effective_p, effective_n),
         precision=_of_rates(lambda t, f: precision_at(t, f, prevalence), hits, false),
@@ -87,7 +89,28 @@ def auroc(
 
     Groups may hold rows of both classes (Obuchowski 1997).
     """
-    return _Ranking.of(positive_P, negative_N, positive_groups_P, negative_groups_N).auroc
+    p, n = positive_P.size, negative_N.size
+    groups_P = np.arange(p) if positive_groups_P is None else positive_groups_P
+    groups_N = np.arange(p, p + n) if negative_groups_N is None else negative_groups_N
+    counts_G = np.bincount(groups_N, minlength=int(groups_P.max()) + 1)
+    contested = np.flatnonzero(negative_N >= positive_P.min())
+    return contested_auroc(positive_P, negative_N[contested], groups_P, groups_N[contested], counts_G)
+
+
+def contested_auroc(
+    positive_P: Scores, contested_M: Scores, groups_P: Groups, groups_M: Groups, counts_G: Groups
+) -> Estimate:
+    """The same from the M negatives that reach the lowest positive, and how many each group has in all."""
+    p, n = positive_P.size, int(counts_G.sum())
+    below_P = (_below(np.sort(contested_M), positive_P) + (n - contested_M.size)) / n
+    area = float(below_P.mean())
+    # Of all negatives' placements, 1 where uncontested, and of all positives', less the mean of each.
+    sums_G = counts_G.astype(np.float64) * ((1 - area) / n)
+    sums_G -= np.bincount(groups_M, _below(np.sort(positive_P), contested_M) / (p * n), counts_G.size)
+    sums_G += np.bincount(groups_P, (below_P - area) / p, counts_G.size)
+    # The fewer groups, which as a rule are the positives', limit what the variance can be known by.
+    variance = _clustered_variance(sums_G, groups_P)
+    return _share(area, area * (1 - area) / variance if variance > 0 else min(p, n))
 
 
 def best_threshold(
@@ -97,17 +120,25 @@ def best_threshold(
 
     F1 is highest with the threshold just at some positive; it is put halfway to the next lower score.
     """
+    contested = negative_N[negative_N >= positive_P.min()]
+    at, f1 = contested_threshold(positive_P, contested, negative_N.size, prevalence)
+    lower = [part[part < at].max(initial=-np.inf) for part in (positive_P, negative_N)]
+    next_lower = float(max(lower))
+    return (at if next_lower == -np.inf else (at + next_lower) / 2), f1
+
+
+def contested_threshold(
+    positive_P: Scores, contested_M: Scores, negatives: int, prevalence: float = BALANCED
+) -> tuple[float, float]:
+    """The positive at which F1 is highest, and that F1, from the negatives that reach the lowest positive."""
     descending_P = -np.sort(-positive_P)
-    contested = np.sort(negative_N[negative_N >= descending_P[-1]])
+    ascending_M = np.sort(contested_M)
     hit_P = np.arange(1, descending_P.size + 1) / descending_P.size
-    false_P = (contested.size - np.searchsorted(contested, descending_P, side="left")) / negative_N.size
+    false_P = (ascending_M.size - np.searchsorted(ascending_M, descending_P, side="left")) / negatives
     f1_P = f1_at(hit_P, false_P, prevalence)
     # Of equal positives the last counts them all.
     best = int(f1_P.size - 1 - np.argmax(f1_P[::-1]))
-    at = float(descending_P[best])
-    lower = np.concatenate([descending_P[best + 1 : best + 2], negative_N[negative_N < at]])
-    next_lower = float(lower.max()) if lower.size else at
-    return (at + next_lower) / 2, float(f1_P[best])
+    return float(descending_P[best]), float(f1_P[best])
 
 
 def f1_at(hit_rate: Any, false_rate: Any, prevalence: float) -> Any:
@@ -162,53 +193,15 @@ def _below(ascending: Scores, values: Scores) -> Floats:
     return (left + right) / 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ranking:
-    """Who lies above whom, and how much rows of a group go together."""
-
-    value: float
-    """Mean placement: the AUROC."""
-    centred: tuple[Floats, Floats]
-    """Placements of positives and negatives, less their mean."""
-    groups: tuple[Groups, Groups]
-    sums: tuple[Floats, Floats]
-    """Of centred placements over each group, as they count in the mean."""
-
-    @staticmethod
-    def of(
-        positive_P: Scores, negative_N: Scores, groups_P: Groups | None, groups_N: Groups | None
-    ) -> _Ranking:
-        p, n = positive_P.size, negative_N.size
-        groups_P = np.arange(p) if groups_P is None else groups_P
-        groups_N = np.arange(p, p + n) if groups_N is None else groups_N
-        size = int(max(groups_P.max(), groups_N.max())) + 1
-        below_P, above_N = placements(positive_P, negative_N)
-        area = float(below_P.mean())
-        below_P -= area
-        above_N -= area
-        sums = np.bincount(groups_P, below_P, size) / p, np.bincount(groups_N, above_N, size) / n
-        return _Ranking(area, (below_P, above_N), (groups_P, groups_N), sums)
-
-    @property
-    def effective(self) -> tuple[float, float]:
-        """Positives and negatives over their design effects, which are 1 where nothing varies."""
-        p, n = (
-            centred.size / max(1.0, clustered / independent) if independent > 0 else centred.size
-            for centred, independent, clustered in zip(
-                self.centred,
-                map(_variance_of_mean, self.centred),
-                map(_clustered_variance, self.sums, self.groups),
-                strict=True,
-            )
-        )
-        return p, n
-
-    @property
-    def auroc(self) -> Estimate:
-        value, rows = self.value, min(centred.size for centred in self.centred)
-        # The fewer groups, which as a rule are the positives', limit what the variance can be known by.
-        variance = _clustered_variance(self.sums[0] + self.sums[1], self.groups[0])
-        return _share(value, value * (1 - value) / variance if variance > 0 else rows)
+def _effective(placements_N: Floats, groups_N: Groups) -> float:
+    """Rows over the design effect of their placements, which is 1 where nothing varies."""
+    centred_N = placements_N - placements_N.mean()
+    rows = centred_N.size
+    independent = float(centred_N @ centred_N) / max(rows - 1, 1) / rows
+    if independent == 0:
+        return rows
+    clustered = _clustered_variance(np.bincount(groups_N, centred_N) / rows, groups_N)
+    return rows / max(1.0, clustered / independent)
 
 
 def _recall(
@@ -251,10 +244,6 @@ def _spread(value: float, low: list[float | None], high: list[float | None]) -> 
     """
     down, up = (math.hypot(*(value - end for end in ends if end is not None)) for ends in (low, high))
     return Estimate(value, max(0.0, value - down), min(1.0, value + up))
-
-
-def _variance_of_mean(centred: Floats) -> float:
-    return float(centred @ centred) / max(centred.size - 1, 1) / centred.size
 
 
 def _clustered_variance(sums: Floats, groups: Groups) -> float:
