@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from fettle.lens.linear import LinearLenses
-from fettle.lens.problem import Floats, Ints, LensRows
+from fettle.lens.problem import Floats, LensRows
 from fettle.metrics import BinaryScores, Estimate, best_threshold, binary_scores
 from fettle.metrics.binary import BALANCED, contested_auroc, contested_threshold, f1_at
 
@@ -51,11 +51,10 @@ class HeldOut:
 def judge_held_out(fit: Fit, rows: LensRows) -> list[HeldOut]:
     """All lenses by their out-of-group predictions on the rows they were trained on."""
     results: list[HeldOut] = []
-    counts_G = np.bincount(rows.groups)
     for first, last in _batches(rows):
         fitted = fit.fitted(first, last)
         held_out = fit.held_out(first, last, fitted)
-        results += [_held_out(rows, first + k, fitted[k], held_out[k], counts_G) for k in range(last - first)]
+        results += [_held_out(rows, first + k, fitted[k], held_out[k]) for k in range(last - first)]
     return results
 
 
@@ -92,7 +91,7 @@ def judge_rows(
     return results
 
 
-def _held_out(rows: LensRows, lens: int, fitted_N: Floats, held_out_N: Floats, counts_G: Ints) -> HeldOut:
+def _held_out(rows: LensRows, lens: int, fitted_N: Floats, held_out_N: Floats) -> HeldOut:
     """Looks at most rows only once: those below every positive are counted, not ranked."""
     positive, excluded = rows.positive[lens], rows.excluded[lens]
     apart = np.concatenate([positive, excluded])
@@ -100,34 +99,34 @@ def _held_out(rows: LensRows, lens: int, fitted_N: Floats, held_out_N: Floats, c
     reaching_N = held_out_N >= shown_P.min()
     reaching_N[apart] = False
     contested = np.flatnonzero(reaching_N)
-    own_counts_G = counts_G - np.bincount(rows.groups[apart], minlength=counts_G.size)
     negatives = len(rows) - apart.size
     mean = float(held_out_N.sum() - held_out_N[apart].sum()) / negatives
     square = float(held_out_N @ held_out_N - held_out_N[apart] @ held_out_N[apart]) / negatives
     if rows.judged is None or rows.judged[lens].size == 0:
         at, f1 = contested_threshold(shown_P, held_out_N[contested], negatives)
-        threshold = (at + _next_lower(held_out_N, at)) / 2
+        threshold = (at + _next_lower(held_out_N, np.append(shown_P, held_out_N[contested]), at)) / 2
         false = (np.count_nonzero(fitted_N >= threshold) - (fitted_N[apart] >= threshold).sum()) / negatives
     else:
         judged = rows.judged[lens]
         threshold, f1 = best_threshold(shown_P, held_out_N[judged])
         false = (fitted_N[judged] >= threshold).mean()
     hit = (fitted_N[positive] >= threshold).mean()
-    groups_P, groups_M = rows.groups[positive], rows.groups[contested]
     return HeldOut(
         threshold=threshold,
         f1=f1,
         train_f1=float(f1_at(float(hit), float(false), BALANCED)),
-        auroc=contested_auroc(shown_P, held_out_N[contested], groups_P, groups_M, own_counts_G),
+        auroc=contested_auroc(shown_P, held_out_N[contested], rows.groups[positive], negatives),
         positives=positive.size,
         negative_mean=mean,
         negative_deviation=max(square - mean * mean, 0.0) ** 0.5,
     )
 
 
-def _next_lower(values_N: Floats, at: float) -> float:
-    lower = float(values_N.max(where=values_N < at, initial=-np.inf))
-    return at if lower == -np.inf else lower
+def _next_lower(values_N: Floats, highest_M: Floats, at: float) -> float:
+    """The next score below one of the highest, which are looked at first."""
+    lower = highest_M[highest_M < at]
+    lower = lower if lower.size else values_N[values_N < at]
+    return float(lower.max()) if lower.size else at
 
 
 def _batches(rows: LensRows) -> Iterator[tuple[int, int]]:

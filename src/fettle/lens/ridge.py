@@ -87,22 +87,27 @@ class RidgeFit:
         """
         rows = self.bank.rows
         fitted = self.fitted(first, last) if fitted is None else fitted
-        residual = -fitted
-        for k, positive in enumerate(rows.positive[first:last]):
-            residual[k, positive] += 1
-        held_out = np.empty_like(residual)
+        # y - (I - H)⁻¹ (y - ŷ) is (I - H)⁻¹ ŷ but for groups that hold a positive.
+        held_out = np.empty_like(fitted)
+        positive = np.concatenate(rows.positive[first:last])
+        lens = np.repeat(np.arange(last - first), [own.size for own in rows.positive[first:last]])
         for start, blocks in self._inverse_blocks:
             groups, size = blocks.shape[:2]
-            view = residual[:, start : start + groups * size].reshape(-1, groups, size).transpose(1, 0, 2)
-            out = held_out[:, start : start + groups * size].reshape(-1, groups, size)
+            part = slice(start, start + groups * size)
+            view = fitted[:, part].reshape(-1, groups, size).transpose(1, 0, 2)
+            out = held_out[:, part].reshape(-1, groups, size)
             out[:] = (view * blocks if size == 1 else view @ blocks).transpose(1, 0, 2)
+            here = (positive >= start) & (positive < part.stop)
+            group, place = np.divmod(positive[here] - start, size)
+            members = start + group[:, None] * size + np.arange(size)
+            np.subtract.at(held_out, (lens[here][:, None], members), blocks[group, place])
+        held_out[lens, positive] += 1
         for lenses, blocks in self._blocks_without_excluded:
             here = lenses[(lenses >= first) & (lenses < last)] - first
             for group, block in blocks if here.size else []:
-                held_out[np.ix_(here, group)] = residual[np.ix_(here, group)] @ block
-        np.negative(held_out, out=held_out)
-        for k, positive in enumerate(rows.positive[first:last]):
-            held_out[k, positive] += 1
+                at = np.ix_(here, group)
+                shown = np.stack([np.isin(group, rows.positive[first + int(k)]) for k in here])
+                held_out[at] = shown - (shown - fitted[at]).astype(np.float32) @ block
         return held_out
 
     def _project(self) -> Floats:

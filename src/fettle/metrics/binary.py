@@ -92,25 +92,35 @@ def auroc(
     p, n = positive_P.size, negative_N.size
     groups_P = np.arange(p) if positive_groups_P is None else positive_groups_P
     groups_N = np.arange(p, p + n) if negative_groups_N is None else negative_groups_N
-    counts_G = np.bincount(groups_N, minlength=int(groups_P.max()) + 1)
-    contested = np.flatnonzero(negative_N >= positive_P.min())
-    return contested_auroc(positive_P, negative_N[contested], groups_P, groups_N[contested], counts_G)
-
-
-def contested_auroc(
-    positive_P: Scores, contested_M: Scores, groups_P: Groups, groups_M: Groups, counts_G: Groups
-) -> Estimate:
-    """The same from the M negatives that reach the lowest positive, and how many each group has in all."""
-    p, n = positive_P.size, int(counts_G.sum())
-    below_P = (_below(np.sort(contested_M), positive_P) + (n - contested_M.size)) / n
+    below_P, above_N = placements(positive_P, negative_N)
     area = float(below_P.mean())
-    # Of all negatives' placements, 1 where uncontested, and of all positives', less the mean of each.
-    sums_G = counts_G.astype(np.float64) * ((1 - area) / n)
-    sums_G -= np.bincount(groups_M, _below(np.sort(positive_P), contested_M) / (p * n), counts_G.size)
-    sums_G += np.bincount(groups_P, (below_P - area) / p, counts_G.size)
+    size = int(max(groups_P.max(), groups_N.max())) + 1
+    sums_G = np.bincount(groups_P, (below_P - area) / p, size) + np.bincount(
+        groups_N, (above_N - area) / n, size
+    )
     # The fewer groups, which as a rule are the positives', limit what the variance can be known by.
-    variance = _clustered_variance(sums_G, groups_P)
-    return _share(area, area * (1 - area) / variance if variance > 0 else min(p, n))
+    return _area(area, _clustered_variance(sums_G, groups_P), min(p, n))
+
+
+def contested_auroc(positive_P: Scores, contested_M: Scores, groups_P: Groups, negatives: int) -> Estimate:
+    """The same from the M of all negatives that reach the lowest positive.
+
+    Negatives count as independent, which costs little where they are many times the positives.
+    """
+    p, ascending_M = positive_P.size, np.sort(contested_M)
+    below_P = (_below(ascending_M, positive_P) + (negatives - contested_M.size)) / negatives
+    area = float(below_P.mean())
+    # How many negatives have 0, 1 ... p positives at or below them.
+    reached_P = np.searchsorted(ascending_M, np.sort(positive_P))
+    counts = np.diff(reached_P, prepend=contested_M.size - negatives, append=contested_M.size)
+    above = 1 - np.arange(p + 1) / p
+    of_negatives = float(counts @ np.square(above - area)) / negatives**2
+    of_positives = _clustered_variance(np.bincount(groups_P, (below_P - area) / p), groups_P)
+    return _area(area, of_positives + of_negatives, min(p, negatives))
+
+
+def _area(value: float, variance: float, rows: int) -> Estimate:
+    return _share(value, value * (1 - value) / variance if variance > 0 else rows)
 
 
 def best_threshold(
@@ -246,7 +256,7 @@ def _spread(value: float, low: list[float | None], high: list[float | None]) -> 
     return Estimate(value, max(0.0, value - down), min(1.0, value + up))
 
 
-def _clustered_variance(sums: Floats, groups: Groups) -> float:
+def _clustered_variance(sums: NDArray[Any], groups: Groups) -> float:
     """Variance of a mean from its sums over groups, corrected for how many groups there are."""
     count = np.count_nonzero(np.bincount(groups))
     return float(sums @ sums) * count / max(count - 1, 1)
