@@ -1,7 +1,5 @@
 """Duplicates, groups and the four sets: nothing that is alike stands on two sides."""
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +10,7 @@ from fettle.errors import DataError, RunError
 from fettle.lens.concept import Concept
 from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.corpus import Corpus, bare, build_corpus
+from fettle.lens.dataset import LensDataset
 from fettle.lens.splits import SETS, SealedTest, rows_hash, split
 from fettle.lens.text import Text
 
@@ -110,9 +109,14 @@ def test_each_concept_has_its_share_of_each_set() -> None:
 def test_a_concept_of_one_group_is_named_and_a_pack_of_such_is_refused() -> None:
     few = [text(sentence(i), "Few", template="t", lexeme="w") for i in range(9)]
     enough = [text(sentence(100 + i), "Enough") for i in range(9)]
-    assert set(split(corpus(*few, *enough)).lacking) == {"Few"}
-    with pytest.raises(DataError, match=re.escape("too few groups")):
-        split(corpus(*few))
+    both = corpus(*few, *enough)
+    assert set(split(both).lacking) == {"Few"}
+    dataset = LensDataset(pack("Few", "Enough"), both, split(both))
+    assert dataset.concepts == ["Enough"]
+    assert "too few groups" in dataset.untrained["Few"]
+    alone = corpus(*few)
+    with pytest.raises(DataError, match=r"no concept can be trained\. 'Few': too few samples"):
+        LensDataset(pack("Few"), alone, split(alone))
 
 
 def test_the_test_opens_once_and_its_hash_tells_its_content() -> None:

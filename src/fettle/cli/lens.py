@@ -7,6 +7,9 @@ import click
 from fettle.cli.lazy_group import LazyGroup
 
 COMMANDS = {
+    "train": "Train, grade and calibrate a lens for every concept of a pack, from nothing.",
+    "show": "The lenses of a pack: results, grades, and the texts that they answer to most.",
+    "grade": "Judge and grade a pack on its sealed test, or on other texts.",
     "extract": "Activations of texts into a bank, each text once.",
 }
 
@@ -17,5 +20,6 @@ def command() -> None:
 
     \b
     Example:
-      fettle lens extract --model Qwen/Qwen3-0.6B --concepts concepts.jsonl --bank bank
+      fettle lens train --model Qwen/Qwen3-0.6B --concepts concepts.jsonl --out lenses
+      fettle lens show lenses --grade A,B
     """

@@ -8,22 +8,15 @@ from typing import Any
 
 import click
 
-from fettle.cli.lens_options import concepts_options, given_spec, model_option, spec_options
+from fettle.cli.lens_options import concepts_options, given_spec, model_option, run_options, spec_options
 from fettle.cli.output import print_json
 
 
 @click.command("extract")
 @model_option
 @concepts_options
-@click.option("--bank", type=click.Path(path_type=Path), default=Path("lens_bank"), show_default=True,
-              help="Folder of banks; each model and spec has its own in it.")  # fmt: skip
+@run_options
 @spec_options
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
-)
-@click.option("--batch-tokens", type=click.IntRange(1), help="Tokens of one forward pass. Default: found.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
     model: str,
     concepts: Path,
@@ -64,5 +57,5 @@ def command(
         print_json(told)
     else:
         click.echo(
-            f"{told['extracted']} of {told['texts']} texts were run, layers {told['layers']}\n{told['bank']}"
+            f"{told['extracted']} of {told['texts']} texts were run, layers {told['layers']}\n{found.folder}"
         )

@@ -68,6 +68,23 @@ def given_spec(model: str, options: dict[str, Any]) -> ExtractionSpec:
     return read_spec(given, "options")
 
 
+def run_options(function: F) -> F:
+    """Where and how the model runs, and what is printed."""
+    options = (
+        click.option("--bank", type=click.Path(path_type=Path), default=Path("lens_bank"), show_default=True,
+                     help="Folder of banks; each model and spec has its own in it."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
+                     show_default=True),
+        click.option("--batch-tokens", type=click.IntRange(1),
+                     help="Tokens of one forward pass. Default: found from the memory."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option("--quiet", is_flag=True, help="No progress bar."),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def concepts_options(function: F) -> F:
     """The pack of concepts, and which texts of them are used."""
     text = "A HatCat pack (folder or layerN.json), or JSONL of concept, text, label."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from fettle.lens.judge import HeldOut
 from fettle.lens.linear import LinearLenses
 from fettle.lens.problem import Floats, LensRows
 from fettle.metrics import Discriminability, Grade, discriminability
@@ -33,7 +33,16 @@ class LensGrade:
         return self.grade in ("A", "B")
 
 
-def grade_lenses(lenses: LinearLenses, held_out: Sequence[HeldOut], rows: LensRows) -> list[LensGrade]:
+class NegativeScores(Protocol):
+    """How a lens scores its negatives in training, as `HeldOut` knows it."""
+
+    @property
+    def negative_mean(self) -> float: ...
+    @property
+    def negative_deviation(self) -> float: ...
+
+
+def grade_lenses(lenses: LinearLenses, held_out: Sequence[NegativeScores], rows: LensRows) -> list[LensGrade]:
     """Each lens by the rank of its score among those of all lenses, on the texts of its own concept.
 
     Scores are compared in deviations from the mean score of each lens's negatives in training. Lenses that

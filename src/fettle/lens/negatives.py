@@ -14,6 +14,8 @@ from fettle.lens.splits import SETS, Splits
 
 NEAR_SHARE = 0.5
 """Of the negatives of a lens; the earlier system's studies found half and half to part siblings best."""
+RATIO = 5.0
+"""Negatives that a lens is judged on for each positive: F1 weighs both classes alike, more only steady it."""
 
 
 def excluded(pack: ConceptPack, corpus: Corpus) -> Any:
@@ -39,15 +41,16 @@ def judged_negatives(
     corpus: Corpus,
     splits: Splits,
     *,
-    ratio: float = 1.0,
+    ratio: float = RATIO,
     near_share: float = NEAR_SHARE,
     seed: int = 0,
 ) -> Any:
-    """Of each lens and set `ratio` negatives a positive, a boolean CSR array, [n, c].
+    """Of each lens and set up to `ratio` negatives a positive, a boolean CSR array, [n, c].
 
     Texts labelled so come first; of the rest `near_share` are of siblings and curated opposites, the others
-    of branches that the concept does not belong to. Where one kind is short, the other fills up, and then
-    whatever else is negative. So what an F1 means does not hang on how many concepts a pack holds.
+    of branches that the concept does not belong to. As many as keep that share; where that is fewer than
+    there are positives, the other kind fills up, and then whatever else is negative. So what an F1 means does
+    not hang on how many concepts a pack holds. What is drawn for a set does not hang on the other sets.
     """
     from scipy.sparse import csc_array, csr_array
 
@@ -67,13 +70,13 @@ def judged_negatives(
             same_N |= in_branch[branch]
         kinds = [near_N, ~near_N & ~same_N, ~near_N & same_N]
         pools_by_kind = [_column(denied, j), *(np.flatnonzero(kind_N & allowed_N) for kind_N in kinds)]
-        rng = np.random.default_rng([seed, j])
         chosen: list[NDArray[np.int64]] = []
         for part in range(len(SETS)):
             inside = splits.sets == part
-            wanted = round(ratio * int(inside[_column(shown, j)].sum()))
+            positives = int(inside[_column(shown, j)].sum())
+            rng = np.random.default_rng([seed, j, part])
             pools = [rng.permutation(kind[inside[kind]]) for kind in pools_by_kind]
-            chosen.append(_draw(pools, wanted, near_share))
+            chosen.append(_draw(pools, positives, round(ratio * positives), near_share))
         columns.append(np.sort(np.concatenate(chosen)))
     ends = np.cumsum([0, *map(len, columns)])
     flat = np.concatenate(columns)
@@ -92,16 +95,18 @@ def _rows_of_branches(
     return found
 
 
-def _draw(pools: list[NDArray[np.int64]], wanted: int, near_share: float) -> NDArray[np.int64]:
+def _draw(pools: list[NDArray[np.int64]], fewest: int, most: int, near_share: float) -> NDArray[np.int64]:
     """Those labelled so, then near and distant ones by share, then what is left of near, distant, others."""
     said, near, distant, others = pools
-    said = said[:wanted]
-    left = wanted - len(said)
-    of_near = min(len(near), round(left * near_share))
-    of_distant = min(len(distant), left - of_near)
+    said = said[:most]
+    shares = ((near, near_share), (distant, 1 - near_share))
+    in_share = min((len(pool) / share for pool, share in shares if len(pool) and share > 0), default=0)
+    wanted = min(most - len(said), max(fewest - len(said), int(in_share)))
+    of_near = min(len(near), round(wanted * near_share))
+    of_distant = min(len(distant), wanted - of_near)
     rest = np.concatenate([near[of_near:], distant[of_distant:], others])
-    chosen = np.concatenate([said, near[:of_near], distant[:of_distant], rest])
-    return np.unique(chosen[:wanted])
+    drawn = np.concatenate([near[:of_near], distant[:of_distant], rest])[:wanted]
+    return np.unique(np.concatenate([said, drawn]))
 
 
 def _column(matrix: Any, j: int) -> NDArray[np.int64]:

@@ -40,6 +40,28 @@ class LensRows:
     index: Ints
     """Where each row stands in the bank, [N]."""
 
+    @staticmethod
+    def of(
+        features: Floats,
+        positive: sparse.csr_array[Any],
+        excluded: sparse.csr_array[Any],
+        groups: Ints,
+        index: Ints,
+        judged: sparse.csr_array[Any] | None = None,
+    ) -> LensRows:
+        """The rows `index` of features [N, D] and labels [N, C]."""
+        _, inverse, counts = np.unique(groups[index], return_inverse=True, return_counts=True)
+        order = np.lexsort((index, inverse, counts[inverse]))
+        index, ordered = index[order], inverse[order]
+        return LensRows(
+            features=features[index],
+            positive=_columns(positive, index),
+            excluded=_columns(excluded, index),
+            judged=None if judged is None else _columns(judged, index),
+            groups=np.cumsum(np.diff(ordered, prepend=ordered[:1]) != 0),
+            index=index,
+        )
+
     def __len__(self) -> int:
         return int(self.groups.size)
 
@@ -96,18 +118,7 @@ class LensProblem:
     def rows(self, part: Part, *, also: Part | None = None) -> LensRows:
         """The rows of a set, or of two."""
         index = self.sets[part] if also is None else np.concatenate([self.sets[part], self.sets[also]])
-        _, inverse, counts = np.unique(self.groups[index], return_inverse=True, return_counts=True)
-        order = np.lexsort((index, inverse, counts[inverse]))
-        index = index[order]
-        ordered = inverse[order]
-        return LensRows(
-            features=self.features[index],
-            positive=_columns(self.positive, index),
-            excluded=_columns(self.excluded, index),
-            judged=None if self.judged is None else _columns(self.judged, index),
-            groups=np.cumsum(np.diff(ordered, prepend=ordered[:1]) != 0),
-            index=index,
-        )
+        return LensRows.of(self.features, self.positive, self.excluded, self.groups, index, self.judged)
 
     def with_features(self, features: Floats) -> LensProblem:
         """The same texts, labels and sets seen through other features, as those of a baseline."""

@@ -10,7 +10,7 @@ import orjson
 import xxhash
 from numpy.typing import NDArray
 
-from fettle.errors import DataError, RunError
+from fettle.errors import RunError
 from fettle.lens.corpus import Corpus
 
 SetName = Literal["train", "select", "calibrate", "test"]
@@ -27,7 +27,7 @@ class Splits:
     sets: NDArray[np.int8]
     """Index into SETS of each row, [n]."""
     lacking: dict[str, SetName]
-    """Concepts that too few groups show for both sides of a judgement, with the set that has none."""
+    """Concepts that too few groups show to be in every set, with one that has none."""
 
     def rows(self, name: SetName) -> NDArray[np.int64]:
         """Rows of a set, rising."""
@@ -43,6 +43,9 @@ class SealedTest:
         self.hash = rows_hash(corpus, self._rows)
         """Of its texts and labels: says later whether it was this test."""
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def open(self) -> NDArray[np.int64]:
         """Its rows. Raises RunError the second time."""
         if self._opened:
@@ -54,8 +57,7 @@ class SealedTest:
 def split(corpus: Corpus, shares: dict[SetName, float] | None = None, seed: int = 0) -> Splits:
     """Deal the groups out so that each concept has its share of texts in each set.
 
-    Largest groups first, each to the set that lacks most of the concepts it shows. Raises DataError where no
-    concept at all has texts both in train and in test.
+    Largest groups first, each to the set that lacks most of the concepts it shows.
     """
     share_S = np.array([(shares or SHARES)[name] for name in SETS])
     share_S = share_S / share_S.sum()
@@ -75,14 +77,7 @@ def split(corpus: Corpus, shares: dict[SetName, float] | None = None, seed: int 
         lack_SC[chosen, columns] -= counts
         lack_S[chosen] -= size_G[group]
     sets_N = set_G[group_of_N]
-    lacking = _lacking(corpus, sets_N)
-    if len(lacking) == len(corpus.concepts):
-        name, empty = next(iter(lacking.items()))
-        raise DataError(
-            f"no concept has texts of its own in train and in test ('{name}' has none in {empty}): its texts "
-            "are of too few groups of template × lexeme × generator. Give more texts, made in more ways"
-        )
-    return Splits(sets_N, lacking)
+    return Splits(sets_N, _lacking(corpus, sets_N))
 
 
 def rows_hash(corpus: Corpus, rows: NDArray[np.int64]) -> str:
@@ -111,7 +106,8 @@ def _dealing_order(size_G: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
 def _lacking(corpus: Corpus, sets_N: NDArray[np.int8]) -> dict[str, SetName]:
     membership = corpus.membership()
     lacking: dict[str, SetName] = {}
-    for name in ("test", "train"):
-        shown_C = np.asarray(membership[sets_N == SETS.index(name)].sum(axis=0)).ravel()
-        lacking |= {corpus.concepts[j]: name for j in np.flatnonzero(shown_C == 0)}
+    for part, name in enumerate(SETS):
+        shown_C = np.asarray(membership[sets_N == part].sum(axis=0)).ravel()
+        for j in np.flatnonzero(shown_C == 0):
+            lacking.setdefault(corpus.concepts[j], name)
     return lacking
