@@ -99,3 +99,19 @@ def test_held_out_is_honest_where_fitted_is_not() -> None:
     positive = np.stack([np.isin(np.arange(len(rows)), p) for p in rows.positive])
     assert (fitted[positive].mean() - fitted[~positive].mean()) > 0.5
     assert abs(held_out[positive].mean() - held_out[~positive].mean()) < 0.2
+
+
+def test_a_massive_dimension_is_penalised_by_the_rounding_it_may_meet() -> None:
+    problem = clusters()
+    features = problem.features.copy()
+    features[:, 5] = 900 + 2 * features[:, 5]
+    rows = problem.with_features(features).rows("train")
+    standard = standardisation(rows.features)
+    z = (rows.features.astype(np.float64) - standard.mean) / standard.deviation
+    variance = z.var(0)
+    assert 0.2 < variance[5] < 0.9
+    # A penalty of its own is a scale of its own.
+    scaled = z * np.sqrt(PENALTY / (PENALTY + 1 - variance.clip(max=1)))
+    y = np.isin(np.arange(len(rows)), rows.positive[0])
+    expected = Ridge(alpha=PENALTY * len(rows), solver="cholesky").fit(scaled, y).predict(scaled)
+    np.testing.assert_allclose(fit_ridge(rows, PENALTY).fitted(0, 1)[0], expected, atol=1e-4)

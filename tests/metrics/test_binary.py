@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from fettle.metrics.binary import average_precision, best_threshold, binary_scores, placements, precision_at
+from fettle.metrics.binary import (
+    auroc,
+    average_precision,
+    best_threshold,
+    binary_scores,
+    contested_auroc,
+    placements,
+    precision_at,
+)
 
 
 def drawn(seed: int, positives: int, negatives: int, shift: float = 1.5, ties: bool = False):
@@ -155,3 +163,14 @@ def test_f1_is_judged_on_the_judged_negatives_alone() -> None:
     assert some.f1.value == alone.f1.value != every.f1.value
     assert some.precision == every.precision
     assert some.auroc == every.auroc
+
+
+@pytest.mark.parametrize("shift", [0.3, 2.0, 9.0])
+def test_contested_negatives_are_enough_for_the_auroc(shift: float) -> None:
+    positive, negative = drawn(4, 24, 5000, shift)
+    groups = np.arange(24) // 4
+    contested = negative[negative >= positive.min()]
+    quick = contested_auroc(positive, contested, groups, 5000)
+    whole = auroc(positive, negative, groups, np.arange(10, 5010))
+    assert quick.value == pytest.approx(whole.value)
+    assert (quick.low, quick.high) == pytest.approx((whole.low, whole.high), abs=1e-3)

@@ -14,11 +14,13 @@ from fettle.lens.lens_pack import LensPack
 from fettle.lens.linear import LinearLenses
 from fettle.lens.problem import Floats, Ints, LensProblem, LensRows
 from fettle.lens.ridge import fit_ridge
-from fettle.metrics import auroc
+from fettle.metrics import area_under_curve
 
 RESAMPLES = 1000
 FALSE_ALARMS = 0.05
 """Share of runs in which any lens may be called moved though none was."""
+OUTSTANDING = 2.0
+"""Deviations of the other lenses from which a shift is one of this concept."""
 FEWEST_LENSES = 8
 """Lenses from which the others can stand in for control runs."""
 POOLED_FREEDOM = 4
@@ -38,17 +40,18 @@ class Drift:
     """Lower end of its 95 % interval, by bootstrap over texts, [C]."""
     high: NDArray[np.float64]
     effect: NDArray[np.float64]
-    """Shift beyond that of controls or of the other lenses, in their deviations; NaN with neither, [C]."""
+    """Shift beyond that of the other lenses, in their deviations; beside controls where lenses are few; NaN
+    with neither, [C]."""
     p: NDArray[np.float64]
-    """Probability of so large an effect in a run that moved nothing in particular, [C]."""
+    """Probability of so large a shift in a run that taught nothing in particular, [C]."""
     changes: Floats
     """Of each text, in the same unit as the shift, [T, C]."""
 
     @property
     def moved(self) -> NDArray[np.bool_]:
-        """Lenses whose shift is neither chance of the texts nor what any fine-tune does, [C]."""
+        """Lenses whose shift is not chance, not what any training does, and not that of all lenses, [C]."""
         apart_from_zero = (self.low > 0) | (self.high < 0)
-        return apart_from_zero & (self.p <= FALSE_ALARMS / self.p.size)
+        return apart_from_zero & (self.p <= FALSE_ALARMS / self.p.size) & (np.abs(self.effect) >= OUTSTANDING)
 
     @property
     def order(self) -> Ints:
@@ -72,10 +75,11 @@ def drift(
 ) -> Drift:
     """Shift of every lens from the base model to a checkpoint, and whether it stands out.
 
-    Any training moves all activations a little, so that a shift is judged against `controls`, (base,
-    checkpoint) activations of runs that taught nothing in particular: by Student's t, each lens's spread
-    over controls drawn towards that of all lenses. Without two controls the other lenses take their place,
-    by median and median absolute deviation. Raises DataError where the texts differ in number.
+    Any training moves all activations a little. Lenses are therefore ranked by their distance from the
+    median lens, in median absolute deviations. They are judged beside `controls`, (base, checkpoint)
+    activations of two or more runs that taught nothing in particular, by Student's t, each lens's spread
+    over them drawn towards that of all lenses; without controls by the distance itself. Raises DataError
+    where the texts differ in number.
     """
     change_TC = _change(pack, base_TD, later_TD)
     texts = len(change_TC)
@@ -84,15 +88,16 @@ def drift(
     means_RC = (draws.astype(np.float32) @ change_TC).astype(np.float64) / texts
     low_C, high_C = np.quantile(means_RC, (0.025, 0.975), axis=0)
     error_C = means_RC.std(0)
+    effect_C, p_C = np.full(shift_C.size, np.nan), np.ones(shift_C.size)
+    if shift_C.size >= FEWEST_LENSES:
+        effect_C = _beside_lenses(shift_C, error_C)
+        p_C = _two_sided(effect_C, MAD_FREEDOM * (shift_C.size - 1))
     if len(controls) >= 2:
         control_RC = np.stack([_change(pack, *control).mean(0, dtype=np.float64) for control in controls])
-        effect_C, freedom = _against_controls(shift_C, error_C, control_RC)
-    elif shift_C.size >= FEWEST_LENSES:
-        effect_C, freedom = _against_lenses(shift_C, error_C)
-    else:
-        effect_C, freedom = np.full(shift_C.size, np.nan), 1.0
-    p_C = 2 * special.stdtr(freedom, -np.abs(effect_C))
-    return Drift(shift_C, low_C, high_C, effect_C, np.where(np.isnan(p_C), 1.0, p_C), change_TC)
+        t_C = _beside_controls(shift_C, error_C, control_RC)
+        p_C = _two_sided(t_C, len(controls) - 1 + POOLED_FREEDOM)
+        effect_C = np.where(np.isnan(effect_C), t_C, effect_C)
+    return Drift(shift_C, low_C, high_C, effect_C, p_C, change_TC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,22 +141,24 @@ def _change(pack: LensPack, base_TD: Floats, later_TD: Floats) -> Floats:
     return apart.scores(later_TD.astype(np.float32) - base_TD) / pack.negative_deviation
 
 
-def _against_controls(
+def _beside_controls(
     shift_C: NDArray[np.float64], error_C: NDArray[np.float64], control_RC: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+) -> NDArray[np.float64]:
     runs = len(control_RC)
     own_C = control_RC.var(0, ddof=1)
-    freedom = runs - 1 + POOLED_FREEDOM
-    drawn_C = ((runs - 1) * own_C + POOLED_FREEDOM * own_C.mean()) / freedom
-    return _ratio(shift_C - control_RC.mean(0), np.sqrt(drawn_C * (1 + 1 / runs) + error_C**2)), freedom
+    drawn_C = ((runs - 1) * own_C + POOLED_FREEDOM * own_C.mean()) / (runs - 1 + POOLED_FREEDOM)
+    return _ratio(shift_C - control_RC.mean(0), np.sqrt(drawn_C * (1 + 1 / runs) + error_C**2))
 
 
-def _against_lenses(
-    shift_C: NDArray[np.float64], error_C: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
+def _beside_lenses(shift_C: NDArray[np.float64], error_C: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance from the median lens, in the spread of all lenses and a lens's own error."""
     centred_C = shift_C - np.median(shift_C)
     spread = MAD_TO_DEVIATION * float(np.median(np.abs(centred_C)))
-    return _ratio(centred_C, np.sqrt(spread**2 + error_C**2)), MAD_FREEDOM * (shift_C.size - 1)
+    return _ratio(centred_C, np.sqrt(spread**2 + error_C**2))
+
+
+def _two_sided(t_C: NDArray[np.float64], freedom: float) -> NDArray[np.float64]:
+    return 2 * np.asarray(special.stdtr(freedom, -np.abs(t_C)), dtype=np.float64)
 
 
 def _ratio(values_C: NDArray[np.float64], spread_C: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -161,6 +168,6 @@ def _ratio(values_C: NDArray[np.float64], spread_C: NDArray[np.float64]) -> NDAr
 def _aurocs(lenses: LinearLenses, rows: LensRows) -> list[float]:
     scores_NC = lenses.scores(rows.features)
     return [
-        auroc(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c]).value
+        area_under_curve(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c])
         for c in range(rows.lenses)
     ]

@@ -10,8 +10,8 @@ import numpy as np
 
 from fettle.lens.linear import LinearLenses
 from fettle.lens.problem import Floats, LensRows
-from fettle.metrics import BinaryScores, Estimate, auroc, best_threshold, binary_scores
-from fettle.metrics.binary import BALANCED, f1_at
+from fettle.metrics import BinaryScores, Estimate, best_threshold, binary_scores
+from fettle.metrics.binary import BALANCED, contested_auroc, contested_threshold, f1_at
 
 SCORES_AT_ONCE = 2**23
 """Scores held at a time: 32 MB, and as much again for what is made of them."""
@@ -92,21 +92,41 @@ def judge_rows(
 
 
 def _held_out(rows: LensRows, lens: int, fitted_N: Floats, held_out_N: Floats) -> HeldOut:
-    positive = rows.positive[lens]
-    negative = np.flatnonzero(rows.negative(lens))
-    judged = negative if rows.judged is None or rows.judged[lens].size == 0 else rows.judged[lens]
-    threshold, f1 = best_threshold(held_out_N[positive], held_out_N[judged])
-    hit, false = (float((fitted_N[part] >= threshold).mean()) for part in (positive, judged))
-    scores = held_out_N[negative]
+    """Looks at most rows only once: those below every positive are counted, not ranked."""
+    positive, excluded = rows.positive[lens], rows.excluded[lens]
+    apart = np.concatenate([positive, excluded])
+    shown_P = held_out_N[positive]
+    reaching_N = held_out_N >= shown_P.min()
+    reaching_N[apart] = False
+    contested = np.flatnonzero(reaching_N)
+    negatives = len(rows) - apart.size
+    mean = float(held_out_N.sum() - held_out_N[apart].sum()) / negatives
+    square = float(held_out_N @ held_out_N - held_out_N[apart] @ held_out_N[apart]) / negatives
+    if rows.judged is None or rows.judged[lens].size == 0:
+        at, f1 = contested_threshold(shown_P, held_out_N[contested], negatives)
+        threshold = (at + _next_lower(held_out_N, np.append(shown_P, held_out_N[contested]), at)) / 2
+        false = (np.count_nonzero(fitted_N >= threshold) - (fitted_N[apart] >= threshold).sum()) / negatives
+    else:
+        judged = rows.judged[lens]
+        threshold, f1 = best_threshold(shown_P, held_out_N[judged])
+        false = (fitted_N[judged] >= threshold).mean()
+    hit = (fitted_N[positive] >= threshold).mean()
     return HeldOut(
         threshold=threshold,
         f1=f1,
-        train_f1=float(f1_at(hit, false, BALANCED)),
-        auroc=auroc(held_out_N[positive], scores, rows.groups[positive], rows.groups[negative]),
+        train_f1=float(f1_at(float(hit), float(false), BALANCED)),
+        auroc=contested_auroc(shown_P, held_out_N[contested], rows.groups[positive], negatives),
         positives=positive.size,
-        negative_mean=float(scores.mean(dtype=np.float64)),
-        negative_deviation=float(scores.std(dtype=np.float64)),
+        negative_mean=mean,
+        negative_deviation=max(square - mean * mean, 0.0) ** 0.5,
     )
+
+
+def _next_lower(values_N: Floats, highest_M: Floats, at: float) -> float:
+    """The next score below one of the highest, which are looked at first."""
+    lower = highest_M[highest_M < at]
+    lower = lower if lower.size else values_N[values_N < at]
+    return float(lower.max()) if lower.size else at
 
 
 def _batches(rows: LensRows) -> Iterator[tuple[int, int]]:

@@ -30,7 +30,7 @@ class SharedBank:
     features: Floats
     """Standardised, [N, D]."""
     covariance: Doubles
-    """Features'ᵀ·features / N, summed in float64, [D, D]."""
+    """Features'ᵀ·features / N, summed in float64, and 1 on the diagonal, [D, D]."""
 
     @staticmethod
     def of(rows: LensRows) -> SharedBank:
@@ -41,7 +41,11 @@ class SharedBank:
         for start in range(0, len(features), ROWS_AT_ONCE):
             block = features[start : start + ROWS_AT_ONCE]
             covariance += block.T @ block
-        return SharedBank(rows, standard, features, covariance / len(features))
+        covariance /= len(features)
+        # What a feature's floored deviation holds beyond its variance is the rounding it may meet: the
+        # diagonal counts it as noise, so that no lens wins back by its weight what the floor took away.
+        np.fill_diagonal(covariance, 1.0)
+        return SharedBank(rows, standard, features, covariance)
 
     def take(self, lenses: Sequence[int]) -> SharedBank:
         """The same bank for some of the lenses."""
@@ -51,9 +55,9 @@ class SharedBank:
 class RidgeFit:
     """Ridge regression of 1 for positives and 0 for negatives, all lenses of a bank at once.
 
-    Minimises Σ (y - w·z - b)² + penalty·N·‖w‖² over a lens's positives and negatives, z standardised and b
-    free. With L·Lᵀ = covariance + penalty·I and W = [1, Z·L⁻ᵀ] / √N the fitted values are W·Wᵀ·y, one
-    product for all lenses.
+    Minimises Σ (y - w·z - b)² + N·Σ_d (penalty + 1 - var z_d)·w_d² over a lens's positives and negatives,
+    z standardised and b free; var z_d is 1 but for features with a floored deviation. With
+    L·Lᵀ = covariance + penalty·I and W = [1, Z·L⁻ᵀ] / √N the fitted values are W·Wᵀ·y, one product for all.
 
     Rows that a lens leaves out are taken from its fit exactly: given the value that the others predict for
     them, they change nothing (N stays that of the bank).
@@ -63,8 +67,8 @@ class RidgeFit:
         self.bank = bank
         self.penalty = penalty
         lower = linalg.cholesky(bank.covariance + penalty * np.eye(len(bank.covariance)), lower=True)
-        inverse = linalg.solve_triangular(lower, np.eye(len(lower)), lower=True)
-        self._inverse_root = cast("Doubles", inverse).astype(np.float32)
+        inverse, _ = linalg.lapack.dtrtri(lower, lower=1)
+        self._inverse_root = np.tril(inverse).astype(np.float32)
         self._projected = self._project()
         root_n = np.sqrt(len(bank.rows))
         weights_CD = self._projected[:, 1:] @ self._inverse_root / root_n
@@ -83,22 +87,27 @@ class RidgeFit:
         """
         rows = self.bank.rows
         fitted = self.fitted(first, last) if fitted is None else fitted
-        residual = -fitted
-        for k, positive in enumerate(rows.positive[first:last]):
-            residual[k, positive] += 1
-        held_out = np.empty_like(residual)
+        # y - (I - H)⁻¹ (y - ŷ) is (I - H)⁻¹ ŷ but for groups that hold a positive.
+        held_out = np.empty_like(fitted)
+        positive = np.concatenate(rows.positive[first:last])
+        lens = np.repeat(np.arange(last - first), [own.size for own in rows.positive[first:last]])
         for start, blocks in self._inverse_blocks:
             groups, size = blocks.shape[:2]
-            view = residual[:, start : start + groups * size].reshape(-1, groups, size).transpose(1, 0, 2)
-            out = held_out[:, start : start + groups * size].reshape(-1, groups, size)
+            part = slice(start, start + groups * size)
+            view = fitted[:, part].reshape(-1, groups, size).transpose(1, 0, 2)
+            out = held_out[:, part].reshape(-1, groups, size)
             out[:] = (view * blocks if size == 1 else view @ blocks).transpose(1, 0, 2)
+            here = (positive >= start) & (positive < part.stop)
+            group, place = np.divmod(positive[here] - start, size)
+            members = start + group[:, None] * size + np.arange(size)
+            np.subtract.at(held_out, (lens[here][:, None], members), blocks[group, place])
+        held_out[lens, positive] += 1
         for lenses, blocks in self._blocks_without_excluded:
             here = lenses[(lenses >= first) & (lenses < last)] - first
             for group, block in blocks if here.size else []:
-                held_out[np.ix_(here, group)] = residual[np.ix_(here, group)] @ block
-        np.negative(held_out, out=held_out)
-        for k, positive in enumerate(rows.positive[first:last]):
-            held_out[k, positive] += 1
+                at = np.ix_(here, group)
+                shown = np.stack([np.isin(group, rows.positive[first + int(k)]) for k in here])
+                held_out[at] = shown - (shown - fitted[at]).astype(np.float32) @ block
         return held_out
 
     def _project(self) -> Floats:

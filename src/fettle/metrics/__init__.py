@@ -1,6 +1,6 @@
 """Arithmetic: numbers in, numbers out. Knows no files, and imports no torch."""
 
-from fettle.metrics.binary import BinaryScores, auroc, best_threshold, binary_scores
+from fettle.metrics.binary import BinaryScores, area_under_curve, auroc, best_threshold, binary_scores
 from fettle.metrics.calibration import (
     brier_score,
     calibration_bins,
@@ -44,6 +44,7 @@ __all__ = [
     "Rates",
     "StreamingCrossEntropy",
     "Throughput",
+    "area_under_curve",
     "auroc",
     "best_threshold",
     "binary_scores",

@@ -58,8 +58,10 @@ def binary_scores(
     p, n = positive_P.size, negative_N.size
     if p == 0 or n == 0:
         return None
-    ranking = _Ranking.of(positive_P, negative_N, positive_groups_P, negative_groups_N)
-    effective_p, effective_n = ranking.effective
+    groups_P = np.arange(p) if positive_groups_P is None else positive_groups_P
+    groups_N = np.arange(p, p + n) if negative_groups_N is None else negative_groups_N
+    below_P, above_N = placements(positive_P, negative_N)
+    effective_p, effective_n = _effective(below_P, groups_P), _effective(above_N, groups_N)
     hits = _share(float((positive_P >= threshold).mean()), effective_p)
     found_N = negative_N >= threshold
     false = _share(float(found_N.mean()), effective_n)
@@ -68,7 +70,7 @@ def binary_scores(
         judged = _share(float(found_N[judged_N].mean()), effective_n * float(judged_N.mean()))
     return BinaryScores(
         f1=_of_rates(lambda t, f: f1_at(t, f, f1_prevalence), hits, judged) or Estimate(0.0, 0.0, None),
-        auroc=ranking.auroc,
+        auroc=auroc(positive_P, negative_N, groups_P, groups_N),
         average_precision=_share(average_precision(positive_P, negative_N), effective_p),
         recall_at_1_percent=_recall(positive_P, negative_N, effective_p, effective_n),
         precision=_of_rates(lambda t, f: precision_at(t, f, prevalence), hits, false),
@@ -87,7 +89,38 @@ def auroc(
 
     Groups may hold rows of both classes (Obuchowski 1997).
     """
-    return _Ranking.of(positive_P, negative_N, positive_groups_P, negative_groups_N).auroc
+    p, n = positive_P.size, negative_N.size
+    groups_P = np.arange(p) if positive_groups_P is None else positive_groups_P
+    groups_N = np.arange(p, p + n) if negative_groups_N is None else negative_groups_N
+    below_P, above_N = placements(positive_P, negative_N)
+    area = float(below_P.mean())
+    size = int(max(groups_P.max(), groups_N.max())) + 1
+    sums_G = np.bincount(groups_P, (below_P - area) / p, size) + np.bincount(
+        groups_N, (above_N - area) / n, size
+    )
+    # The fewer groups, which as a rule are the positives', limit what the variance can be known by.
+    return _area(area, _clustered_variance(sums_G, groups_P), min(p, n))
+
+
+def contested_auroc(positive_P: Scores, contested_M: Scores, groups_P: Groups, negatives: int) -> Estimate:
+    """The same from the M of all negatives that reach the lowest positive.
+
+    Negatives count as independent, which costs little where they are many times the positives.
+    """
+    p, ascending_M = positive_P.size, np.sort(contested_M)
+    below_P = (_below(ascending_M, positive_P) + (negatives - contested_M.size)) / negatives
+    area = float(below_P.mean())
+    # How many negatives have 0, 1 ... p positives at or below them.
+    reached_P = np.searchsorted(ascending_M, np.sort(positive_P))
+    counts = np.diff(reached_P, prepend=contested_M.size - negatives, append=contested_M.size)
+    above = 1 - np.arange(p + 1) / p
+    of_negatives = float(counts @ np.square(above - area)) / negatives**2
+    of_positives = _clustered_variance(np.bincount(groups_P, (below_P - area) / p), groups_P)
+    return _area(area, of_positives + of_negatives, min(p, negatives))
+
+
+def _area(value: float, variance: float, rows: int) -> Estimate:
+    return _share(value, value * (1 - value) / variance if variance > 0 else rows)
 
 
 def best_threshold(
@@ -97,17 +130,25 @@ def best_threshold(
 
     F1 is highest with the threshold just at some positive; it is put halfway to the next lower score.
     """
+    contested = negative_N[negative_N >= positive_P.min()]
+    at, f1 = contested_threshold(positive_P, contested, negative_N.size, prevalence)
+    lower = [part[part < at].max(initial=-np.inf) for part in (positive_P, negative_N)]
+    next_lower = float(max(lower))
+    return (at if next_lower == -np.inf else (at + next_lower) / 2), f1
+
+
+def contested_threshold(
+    positive_P: Scores, contested_M: Scores, negatives: int, prevalence: float = BALANCED
+) -> tuple[float, float]:
+    """The positive at which F1 is highest, and that F1, from the negatives that reach the lowest positive."""
     descending_P = -np.sort(-positive_P)
-    contested = np.sort(negative_N[negative_N >= descending_P[-1]])
+    ascending_M = np.sort(contested_M)
     hit_P = np.arange(1, descending_P.size + 1) / descending_P.size
-    false_P = (contested.size - np.searchsorted(contested, descending_P, side="left")) / negative_N.size
+    false_P = (ascending_M.size - np.searchsorted(ascending_M, descending_P, side="left")) / negatives
     f1_P = f1_at(hit_P, false_P, prevalence)
     # Of equal positives the last counts them all.
     best = int(f1_P.size - 1 - np.argmax(f1_P[::-1]))
-    at = float(descending_P[best])
-    lower = np.concatenate([descending_P[best + 1 : best + 2], negative_N[negative_N < at]])
-    next_lower = float(lower.max()) if lower.size else at
-    return (at + next_lower) / 2, float(f1_P[best])
+    return float(descending_P[best]), float(f1_P[best])
 
 
 def f1_at(hit_rate: Any, false_rate: Any, prevalence: float) -> Any:
@@ -132,19 +173,28 @@ def average_precision(positive_P: Scores, negative_N: Scores) -> float:
     return float(np.mean(true_P / (true_P + false_P)))
 
 
+def area_under_curve(positive_P: Scores, negative_N: Scores) -> float:
+    """The AUROC alone: share of pairs in which the positive scores higher, ties half."""
+    return float(_below_positives(positive_P, negative_N)[0].mean())
+
+
 def placements(positive_P: Scores, negative_N: Scores) -> tuple[Floats, Floats]:
     """Share of negatives below each positive [P], and of positives above each negative [N]; ties half.
 
     Either mean is the AUROC (DeLong et al. 1988).
     """
-    ascending_P = np.sort(positive_P)
-    # Most negatives lie below every positive and need no search.
-    contested = np.flatnonzero(negative_N >= ascending_P[0])
-    ascending_N = np.sort(negative_N[contested])
-    below_P = _below(ascending_N, positive_P) + (negative_N.size - contested.size)
+    below_P, contested = _below_positives(positive_P, negative_N)
     above_N = np.ones(negative_N.size)
-    above_N[contested] = 1 - _below(ascending_P, negative_N[contested]) / ascending_P.size
-    return below_P / negative_N.size, above_N
+    above_N[contested] = 1 - _below(np.sort(positive_P), negative_N[contested]) / positive_P.size
+    return below_P, above_N
+
+
+def _below_positives(positive_P: Scores, negative_N: Scores) -> tuple[Floats, NDArray[np.intp]]:
+    """Share of negatives below each positive, and which negatives lie below fewer than all positives."""
+    # Most negatives lie below every positive and need no search.
+    contested = np.flatnonzero(negative_N >= positive_P.min())
+    below_P = _below(np.sort(negative_N[contested]), positive_P) + (negative_N.size - contested.size)
+    return below_P / negative_N.size, contested
 
 
 def _below(ascending: Scores, values: Scores) -> Floats:
@@ -153,57 +203,15 @@ def _below(ascending: Scores, values: Scores) -> Floats:
     return (left + right) / 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ranking:
-    """Who lies above whom, and how much rows of a group go together."""
-
-    value: float
-    """Mean placement: the AUROC."""
-    independent: tuple[float, float]
-    """Variance of the mean placement of positives, and of negatives, as if rows were independent."""
-    clustered: tuple[float, float]
-    """The same with groups."""
-    variance: float
-    """Of the AUROC."""
-    rows: tuple[int, int]
-
-    @staticmethod
-    def of(
-        positive_P: Scores, negative_N: Scores, groups_P: Groups | None, groups_N: Groups | None
-    ) -> _Ranking:
-        p, n = positive_P.size, negative_N.size
-        groups_P = np.arange(p) if groups_P is None else groups_P
-        groups_N = np.arange(p, p + n) if groups_N is None else groups_N
-        size = int(max(groups_P.max(), groups_N.max())) + 1
-        below_P, above_N = placements(positive_P, negative_N)
-        area = float(below_P.mean())
-        below_P -= area
-        above_N -= area
-        sums_P = np.bincount(groups_P, below_P, size) / p
-        sums_N = np.bincount(groups_N, above_N, size) / n
-        both = sums_P + sums_N
-        correction = [parts / max(parts - 1, 1) for parts in (_distinct(groups_P), _distinct(groups_N))]
-        return _Ranking(
-            value=area,
-            independent=(_variance_of_mean(below_P), _variance_of_mean(above_N)),
-            clustered=(correction[0] * float(sums_P @ sums_P), correction[1] * float(sums_N @ sums_N)),
-            variance=max(correction) * float(both @ both),
-            rows=(p, n),
-        )
-
-    @property
-    def effective(self) -> tuple[float, float]:
-        """Positives and negatives over their design effects, which are 1 where nothing varies."""
-        effects = [
-            max(1.0, clustered / independent) if independent > 0 else 1.0
-            for clustered, independent in zip(self.clustered, self.independent, strict=True)
-        ]
-        return self.rows[0] / effects[0], self.rows[1] / effects[1]
-
-    @property
-    def auroc(self) -> Estimate:
-        value = self.value
-        return _share(value, value * (1 - value) / self.variance if self.variance > 0 else min(self.rows))
+def _effective(placements_N: Floats, groups_N: Groups) -> float:
+    """Rows over the design effect of their placements, which is 1 where nothing varies."""
+    centred_N = placements_N - placements_N.mean()
+    rows = centred_N.size
+    independent = float(centred_N @ centred_N) / max(rows - 1, 1) / rows
+    if independent == 0:
+        return rows
+    clustered = _clustered_variance(np.bincount(groups_N, centred_N) / rows, groups_N)
+    return rows / max(1.0, clustered / independent)
 
 
 def _recall(
@@ -248,9 +256,7 @@ def _spread(value: float, low: list[float | None], high: list[float | None]) -> 
     return Estimate(value, max(0.0, value - down), min(1.0, value + up))
 
 
-def _variance_of_mean(centred: Floats) -> float:
-    return float(centred @ centred) / max(centred.size - 1, 1) / centred.size
-
-
-def _distinct(groups: Groups) -> int:
-    return int(np.count_nonzero(np.bincount(groups - groups.min())))
+def _clustered_variance(sums: NDArray[Any], groups: Groups) -> float:
+    """Variance of a mean from its sums over groups, corrected for how many groups there are."""
+    count = np.count_nonzero(np.bincount(groups))
+    return float(sums @ sums) * count / max(count - 1, 1)
