@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from fettle.errors import DataError, ModelError
 from fettle.lens import activations
@@ -158,6 +159,17 @@ def test_a_bos_token_is_not_pooled() -> None:
     settings = spec(1, exclude_sinks=0)
     tokens = TextTokenizer(tokenizer, settings).tokens(["<|im_start|>a b c"])[0]
     assert tokens.counted.tolist() == [False, *[True] * (len(tokens) - 1)]
+
+
+def test_unknown_words_are_pooled_like_known_ones() -> None:
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "river": 2, "the": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]"
+    )
+    tokens = TextTokenizer(tokenizer, spec(1)).tokens(["the river glittered"])[0]
+    assert tokens.ids.tolist() == [3, 2, 1]
+    assert tokens.counted.tolist() == [False, True, True]
 
 
 def test_only_the_answer_counts_up_to_its_end() -> None:
