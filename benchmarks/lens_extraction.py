@@ -210,11 +210,11 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         "texts", "way", "CPU s", "times as fast (spread)", "max |Δ| / largest", "all layers / deepest"
     )
     for row in rows:
-        layers = row["all_layers_over_deepest"]
+        layers, relative = row["all_layers_over_deepest"], row["max_difference"] / row["largest_activation"]
         table.add_row(
             row["texts"], row["way"], f"{row['cpu_s']:.2f}",
             f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
-            f"{row['max_difference'] / row['largest_activation']:.1e}", "" if layers is None else f"{layers:.2f}",
+            f"{relative:.1e}", "" if layers is None else f"{layers:.2f}",
         )  # fmt: skip
     Console(width=110).print(table)
 
