@@ -36,6 +36,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/alerts.py
 	$(BIN)/python benchmarks/verdict.py
 	$(BIN)/python benchmarks/monitor.py
+	$(BIN)/python benchmarks/lens_extraction.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from fettle.cli import COMMANDS, cli
+from fettle.cli.lens import COMMANDS as LENS_COMMANDS
 from fettle.config import AlertsConfig, Config
 from fettle.decide.alerts import CATALOGUE, LEVELS
 from fettle.decide.verdict import schema_text
@@ -26,8 +27,8 @@ from api_reference import api_reference  # noqa: E402
 def cli_reference() -> str:
     """Every command's --help."""
     parts = ["# Commands\n\nEvery command prints errors you can fix as one line and exits with 1.\n"]
-    for name in ["", *COMMANDS]:
-        arguments = [name, "--help"] if name else ["--help"]
+    for name in ["", *COMMANDS, *(f"lens {name}" for name in LENS_COMMANDS)]:
+        arguments = [*name.split(), "--help"]
         shown = CliRunner().invoke(cli, arguments, prog_name="fettle", terminal_width=100).output.rstrip()
         parts.append(f"## `fettle {name}`".rstrip(" `") + f"`\n\n```text\n{shown}\n```\n")
     return "\n".join(parts)

@@ -19,6 +19,7 @@ ROOMS = [
     "scoring",
     "train",
     "evaluation",
+    "lens",
     "report",
     "api",
     "jobs",
@@ -75,7 +76,14 @@ def loaded_by(arguments: list[str]) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["verdict", "--help"], ["watch", "--help"], ["serve", "--help"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["lens", "extract", "--help"],
+        ["verdict", "--help"],
+        ["watch", "--help"],
+        ["serve", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     heavy = {

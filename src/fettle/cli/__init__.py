@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 import click
 
 from fettle import __version__
+from fettle.cli.lazy_group import LazyGroup
 from fettle.errors import FettleError
 
 COMMANDS = {
@@ -21,27 +21,12 @@ COMMANDS = {
     "serve": "Open a folder of runs in the browser: curves, evals, checkpoints and the verdict, live.",
     "plot": "Draw the training curves as a PNG.",
     "report": "Write a run as one HTML file that opens anywhere.",
+    "lens": "Concept lenses: classifiers that read concepts off a model's activations.",
     "demo": "Build a small model, fine-tune it past its best step, and judge the run.",
 }
 
 
-class LazyGroup(click.Group):
-    """Imports a command only when it is called, so that --help answers at once."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        return import_module(f"fettle.cli.{cmd_name}").command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fettle")
 def cli() -> None:
     """Fine-tune a language model, and know when to stop, which checkpoint to ship, and what data to add next.

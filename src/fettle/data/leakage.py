@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-from fettle.data.example import Example
+from fettle.data.example import Example, Message
+from fettle.data.near_duplicates import near_duplicates, normalised
 
-# Jaccard similarity of word 5-grams from which two texts are called near-duplicates, as in
-# Lee et al. 2022, "Deduplicating Training Data Makes Language Models Better".
-NEAR = 0.8
-SHINGLE_WORDS = 5
-# Bands and rows of the sketch: a pair at 0.8 is a candidate with probability
-# 1 - (1 - 0.8^4)^32 = 1 - 5e-8, one at 0.3 with 0.23. Candidates are compared word by word afterwards.
-BANDS, ROWS = 32, 4
 SHOWN_PAIRS = 5
 
 
@@ -45,7 +37,7 @@ class Leakage:
 
 
 def leakage(train: Sequence[Example], held_out: Sequence[Example]) -> Leakage:
-    """Compare two sets: exact after normalisation, and near-duplicates by MinHash LSH, then verified."""
+    """Compare two sets: exact after normalisation, and near-duplicates by their words."""
     whole = {_normalised(e.messages): e for e in reversed(train)}
     prompts = {_normalised(e.prompt) for e in train}
     exact: list[tuple[int, int]] = []
@@ -63,40 +55,14 @@ def leakage(train: Sequence[Example], held_out: Sequence[Example]) -> Leakage:
 
 
 def _near_duplicates(train: Sequence[Example], held_out: Sequence[Example]) -> list[tuple[int, int]]:
-    from datasketch import MinHash, MinHashLSH
-
-    train_shingles = [_shingles(e) for e in train]
-    held_shingles = [_shingles(e) for e in held_out]
-    index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
-    for i, sketch in enumerate(_sketches(MinHash, train_shingles)):
-        if train_shingles[i]:
-            index.insert(i, sketch, check_duplication=False)
-    found: list[tuple[int, int]] = []
-    for j, sketch in enumerate(_sketches(MinHash, held_shingles)):
-        if not held_shingles[j]:
-            continue
-        candidates = cast("list[int]", index.query(sketch))
-        twins = [i for i in candidates if _jaccard(train_shingles[i], held_shingles[j]) >= NEAR]
-        if twins:
-            found.append((held_out[j].line, train[min(twins)].line))
-    return found
+    twins = near_duplicates([_text(e.messages) for e in train], [_text(e.messages) for e in held_out])
+    return [(e.line, train[found[0]].line) for e, found in zip(held_out, twins, strict=True) if found]
 
 
-def _sketches(min_hash: Any, shingles: list[set[bytes]]) -> list[Any]:
-    return list(min_hash.bulk(shingles, num_perm=BANDS * ROWS)) if shingles else []
+def _normalised(messages: Sequence[Message]) -> str:
+    return normalised(_text(messages))
 
 
-def _jaccard(a: set[bytes], b: set[bytes]) -> float:
-    return len(a & b) / len(a | b)
-
-
-def _shingles(example: Example) -> set[bytes]:
-    """Word 5-grams; a text shorter than one has none, and only exact comparison applies."""
-    words = _normalised(example.messages).split()
-    return {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in range(len(words) - SHINGLE_WORDS + 1)}
-
-
-def _normalised(messages: Sequence[dict[str, Any]]) -> str:
-    """Texts without roles, in lower case, with single spaces."""
-    text = "\n".join(str(message.get("content") or "") for message in messages)
-    return re.sub(r"\s+", " ", text).strip().lower()
+def _text(messages: Sequence[Message]) -> str:
+    """What a conversation says, without roles."""
+    return "\n".join(str(message.get("content") or "") for message in messages)

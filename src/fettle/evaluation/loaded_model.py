@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,13 @@ from fettle.train.model import first_line, quiet_peft, read_model
 class LoadedModel:
     """Weights are loaded once a base; an adapter built like the one before is copied over it in place."""
 
-    def __init__(self, dtype: str, device: str) -> None:
+    def __init__(
+        self, dtype: str, device: str, attention: str = "sdpa", read: Callable[..., Any] = read_model
+    ) -> None:
+        """`read` loads the model of a folder or hub id with the options of `from_pretrained`."""
         self.device = torch.device(device if device != "auto" else best_device())
+        self._attention = attention
+        self._read = read
         self._dtype: Any = getattr(torch, dtype) if dtype != "auto" else self._own_dtype()
         self.loads = 0
         """Base models read from disk."""
@@ -32,7 +38,7 @@ class LoadedModel:
     @property
     def precision(self) -> str:
         """Names what beside weights and tokens decides the numbers: type and attention."""
-        return f"{str(self._dtype).removeprefix('torch.')} sdpa"
+        return f"{str(self._dtype).removeprefix('torch.')} {self._attention}"
 
     def use(self, subject: Subject) -> Any:
         """The model with the weights of `subject`. Raises ModelError where they cannot be loaded."""
@@ -60,7 +66,7 @@ class LoadedModel:
         self.close()
         transformers.utils.logging.disable_progress_bar()
         began = time.perf_counter()
-        model = read_model(name, dtype=self._dtype, attn_implementation="sdpa")
+        model = self._read(name, dtype=self._dtype, attn_implementation=self._attention)
         self._model = model.to(self.device)
         self._name = name
         self.loads += 1

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
-
-import xxhash
 
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, Example, PatternClassifier, fingerprint, read_examples
 from fettle.errors import DataError
 from fettle.evaluation.choice_ranking import ChoiceQuestions
+from fettle.evaluation.weights import tokenizer_digest
 from fettle.scoring.generate import end_tokens
 from fettle.train.fixed_prompt import fixed_prompts
 from fettle.train.held_out import encode_held_out
@@ -42,7 +40,7 @@ class EncodedData:
         self.tokenizer_name = tokenizer_name
         """Hub id or folder."""
         self.tokenizer = tokenizer = load_tokenizer(tokenizer_name)
-        self.tokenizer_digest = _tokenizer_digest(tokenizer)
+        self.tokenizer_digest = tokenizer_digest(tokenizer)
         """Of what turns tokens into text."""
         self.encoder = ChatEncoder(
             tokenizer, train_on=config.train_on, max_seq_length=config.max_seq_length, too_long="drop"
@@ -63,10 +61,6 @@ class EncodedData:
             for name, ranking in config.rankings.items()
         }
         """By checker: the choices of each prompt that it ranks."""
-
-
-def _tokenizer_digest(tokenizer: Any) -> str:
-    return xxhash.xxh3_128_hexdigest(tokenizer.backend_tokenizer.to_str().encode())
 
 
 def read_evaluation_data(path: Path, config: EvaluationConfig) -> EvaluationData:

@@ -54,6 +54,11 @@ def weights_digest(folder: Path, memo: DigestMemo | None = None) -> str:
     return xxhash.xxh3_128_hexdigest(" ".join(sorted(parts)).encode())
 
 
+def tokenizer_digest(tokenizer: Any) -> str:
+    """XXH3-128 of what turns text into tokens and back."""
+    return xxhash.xxh3_128_hexdigest(tokenizer.backend_tokenizer.to_str().encode())
+
+
 def local_folder(model: str) -> Path:
     """Where weights lie on this disk; those of a hub id are fetched first. Raises ModelError."""
     folder = Path(model)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +22,11 @@ class Estimate:
     standard_error: float | None = None
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
+def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float] | None:
     """Score interval of a share (Wilson 1927), in [0, 1]; None when n is 0.
 
     Unlike value ± 1.96 standard errors it stays inside [0, 1] and has width at 0 and n successes.
+    Counts may be fractions: those of an effective sample size.
     """
     if n <= 0:
         return None
@@ -34,3 +39,18 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == n else (centre + spread) / scale
     return low, high
+
+
+def mean_estimate(values_N: NDArray[np.floating[Any]], confidence: float = 0.95) -> Estimate | None:
+    """Mean with its interval by Student's t on N - 1; None without values, no interval for one."""
+    n = values_N.size
+    if n == 0:
+        return None
+    value = float(values_N.mean(dtype=np.float64))
+    if n == 1:
+        return Estimate(value, None, None)
+    from scipy import special
+
+    error = float(values_N.std(ddof=1, dtype=np.float64)) / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
+    return Estimate(value, value - half, value + half, error)

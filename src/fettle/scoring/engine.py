@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Collection
-from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from fettle.scoring.plan import (
     take,
     whole_pieces,
 )
+from fettle.scoring.progress import progress_bar
 from fettle.scoring.route import LayoutName, choose_route
 from fettle.scoring.scores import Scores, collect, token_positions
 from fettle.scoring.statistics import TokenStatistics, joined
@@ -74,9 +75,9 @@ def score(
     offsets = np.concatenate([[0], np.cumsum([s.completion_tokens for s in sequences], dtype=np.int64)])
     with undisturbed(model):
         passes = _Passes(model, sequences, batch_tokens)
-        with _progress(passes.total_tokens, enabled=progress) as advance:
-            for tokens in passes.run():
-                advance(tokens)
+        with progress_bar("scoring", "tokens", enabled=progress) as show:
+            for done in accumulate(passes.run()):
+                show(done, passes.total_tokens)
         order, statistics = passes.results()
     at_T = token_positions(offsets, order)
     columns: list[Any] = [np.zeros(int(offsets[-1]), dtype=column.dtype) for column in statistics]
@@ -212,21 +213,6 @@ class _Passes:
         nothing = TokenStatistics(*(torch.zeros(0, dtype=torch.double) for _ in TokenStatistics._fields))
         columns = joined(self.done) if self.done else nothing._replace(predicted=nothing.predicted.long())
         return np.array(self.order, dtype=np.int64), [column.numpy() for column in columns]
-
-
-@contextmanager
-def _progress(total: int, *, enabled: bool) -> Generator[Callable[[int], None]]:
-    """A progress bar on stderr that counts tokens; gives the function that advances it."""
-    if not enabled:
-        yield lambda tokens: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("tokens"), TimeRemainingColumn())
-    with Progress(TextColumn("scoring"), *columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("scoring", total=total)
-        yield lambda tokens: bar.advance(task, tokens)
 
 
 def _check(model: Any, sequences: list[Sequence]) -> None:

@@ -1,0 +1,1 @@
+"""Concept lenses: small classifiers that read one concept each off a model's hidden activations."""

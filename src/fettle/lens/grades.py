@@ -1,0 +1,133 @@
+"""Advisory grades: does a lens single out its own concept among all lenses, more than chance would?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from fettle.lens.linear import LinearLenses
+from fettle.lens.problem import Floats, LensRows
+from fettle.metrics import Discriminability, Grade, discriminability
+from fettle.metrics.discriminability import FAMILY_ERROR
+
+SCORES_AT_ONCE = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class LensGrade:
+    """The grade of one lens, and what it rests on."""
+
+    grade: Grade
+    discriminability: Discriminability | None
+    p_direction: float | None
+    """Probability that a random direction separates the concept's texts as well; None where unmeasured."""
+
+    @property
+    def may_drive(self) -> bool:
+        """Whether steering or alarms may follow this lens without being told to."""
+        return self.grade in ("A", "B")
+
+
+class NegativeScores(Protocol):
+    """How a lens scores its negatives in training, as `HeldOut` knows it."""
+
+    @property
+    def negative_mean(self) -> float: ...
+    @property
+    def negative_deviation(self) -> float: ...
+
+
+def grade_lenses(lenses: LinearLenses, held_out: Sequence[NegativeScores], rows: LensRows) -> list[LensGrade]:
+    """Each lens by the rank of its score among those of all lenses, on the texts of its own concept.
+
+    Scores are compared in deviations from the mean score of each lens's negatives in training. Lenses that
+    exclude a text, as those of ancestors and descendants do, and lenses of which it is a positive too, do
+    not compete for it.
+
+    Ranks alone cannot tell a lens from a lucky direction: texts of one concept lie together, and any
+    direction that happens to point at them ranks first for all of them. A and B therefore also ask that
+    a random direction would not separate the concept as well in a pack of this size.
+    """
+    mean = np.array([h.negative_mean for h in held_out])
+    deviation = np.array([max(h.negative_deviation, np.finfo(np.float32).tiny) for h in held_out])
+    scaled = replace(
+        lenses,
+        weights=(lenses.weights / deviation[:, None]).astype(np.float32),
+        bias=((lenses.bias - mean) / deviation).astype(np.float32),
+    )
+    below = _shares_below(scaled, rows)
+    chance = random_direction_p(scaled, rows)
+    grades: list[LensGrade] = []
+    for c in range(rows.lenses):
+        found = discriminability(below[c], rows.lenses, rows.groups[rows.positive[c]])
+        grade: Grade = "U" if found is None else found.grade(rows.lenses)
+        if grade in ("A", "B") and chance[c] > FAMILY_ERROR / rows.lenses:
+            grade = "C"
+        grades.append(LensGrade(grade, found, float(chance[c])))
+    return grades
+
+
+def random_direction_p(lenses: LinearLenses, rows: LensRows) -> NDArray[np.float64]:
+    """Probability that a random direction separates each concept as far as its lens does, [C].
+
+    Separation is (mean of positives - mean of negatives) / deviation of negatives. Along a direction drawn
+    evenly in standardised space it is ‖difference of means‖ / sqrt(trace of the covariance) times Student's
+    t, whose degrees of freedom are the effective rank of the covariance, trace² / trace of its square.
+    """
+    spread = rows.features.std(0, dtype=np.float64)
+    spread[spread == 0] = 1.0
+    standard_ND = ((rows.features - lenses.mean) / spread).astype(np.float32)
+    centred_ND = standard_ND - standard_ND.mean(0)
+    covariance = (centred_ND.T @ centred_ND).astype(np.float64) / len(rows)
+    trace, squares = float(np.trace(covariance)), float(np.square(covariance).sum())
+    everyone = standard_ND.sum(0, dtype=np.float64)
+    weights_CD = lenses.weights * spread
+    p_C = np.ones(rows.lenses)
+    for c in range(rows.lenses):
+        positive, excluded = rows.positive[c], rows.excluded[c]
+        if positive.size == 0 or positive.size + excluded.size == len(rows):
+            continue
+        own = standard_ND[positive].sum(0, dtype=np.float64)
+        others = everyone - own - standard_ND[excluded].sum(0, dtype=np.float64)
+        difference = own / positive.size - others / (len(rows) - positive.size - excluded.size)
+        along = float(weights_CD[c] @ covariance @ weights_CD[c]) ** 0.5
+        lens = float(weights_CD[c] @ difference) / along if along > 0 else 0.0
+        random = float(np.linalg.norm(difference)) / trace**0.5
+        p_C[c] = special.stdtr(trace**2 / squares, -lens / random) if random > 0 else 1.0
+    return p_C
+
+
+def _shares_below(lenses: LinearLenses, rows: LensRows) -> list[NDArray[np.float64]]:
+    """Of each concept's texts, the share of competing lenses that score below its own; ties half."""
+    owned = _lenses_of(rows.positive, len(rows))
+    silent = _lenses_of(rows.excluded, len(rows))
+    found: list[list[float]] = [[] for _ in range(rows.lenses)]
+    at_once = max(1, SCORES_AT_ONCE // max(rows.lenses, 1))
+    for start in range(0, len(rows), at_once):
+        scores = lenses.scores(rows.features[start : start + at_once])
+        for row, scores_C in enumerate(scores, start):
+            apart = np.concatenate([owned[row], silent[row]])
+            for c in owned[row]:
+                found[c].append(_share_below(scores_C, int(c), apart))
+    return [np.array(shares) for shares in found]
+
+
+def _share_below(scores_C: Floats, lens: int, apart: NDArray[np.int64]) -> float:
+    own = scores_C[lens]
+    below = (scores_C < own).sum() - (scores_C[apart] < own).sum()
+    equal = (scores_C == own).sum() - (scores_C[apart] == own).sum()
+    competing = scores_C.size - apart.size
+    return float(below + equal / 2) / competing if competing else 0.5
+
+
+def _lenses_of(labels: list[NDArray[np.int64]], rows: int) -> list[NDArray[np.int64]]:
+    """Of each row, the lenses that name it."""
+    lens = np.repeat(np.arange(len(labels)), [own.size for own in labels])
+    row = np.concatenate(labels)
+    order = np.argsort(row, kind="stable")
+    return np.split(lens[order], np.searchsorted(row[order], np.arange(1, rows)))

@@ -1,0 +1,110 @@
+"""Whether lenses may be trained on one machine, dtype or batch size and used on another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fettle.errors import DataError
+from fettle.lens.judge import judge_held_out
+from fettle.lens.problem import Floats, LensProblem, LensRows
+from fettle.lens.ridge import fit_ridge
+from fettle.metrics import Estimate, area_under_curve, best_threshold, mean_estimate
+from fettle.metrics.binary import BALANCED, f1_at
+
+SAFE_F1 = 0.03
+"""Mean loss of F1 over lenses from which a mix is unsafe; seeds and splits make as much."""
+SAFE_LENS = 0.10
+"""Loss of one lens that is its own business and no chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One lens, used as it was trained and used otherwise, on the same sealed test."""
+
+    f1: float
+    """With the threshold of training, used otherwise minus used as trained."""
+    auroc: float
+    threshold: float
+    """Best threshold otherwise minus best threshold as trained, in deviations of the negatives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """All lenses of one mix."""
+
+    lenses: list[Difference]
+    f1: Estimate | None
+    """Mean absolute difference over lenses."""
+    auroc: Estimate | None
+    threshold: Estimate | None
+    score: float
+    """Largest difference of any score, in deviations of the negatives."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether the mean loss is at most 0.03 F1 at the upper end, and no lens in twenty loses 0.10."""
+        if self.f1 is None:
+            return False
+        mean = self.f1.value if self.f1.high is None else self.f1.high
+        losing = sum(lens.f1 < -SAFE_LENS for lens in self.lenses)
+        return mean <= SAFE_F1 and losing <= len(self.lenses) / 20
+
+    @property
+    def verdict(self) -> str:
+        """One line for a person."""
+        if self.f1 is None:
+            return "nothing was compared"
+        spread = "" if self.f1.high is None else f" (at most {self.f1.high:.4f})"
+        says = "safe" if self.safe else "unsafe: train and use the lenses alike, or choose thresholds anew"
+        return f"mean |ΔF1| {self.f1.value:.4f}{spread} over {len(self.lenses)} lenses: {says}"
+
+
+def mix(trained: LensProblem, used: Floats, penalty: float) -> Mix:
+    """Train lenses on one version of the activations and use them on another of the same texts, [N, D].
+
+    Raises DataError where the texts differ in number.
+    """
+    if used.shape != trained.features.shape:
+        raise DataError(
+            f"verify: activations are {trained.features.shape} and {used.shape}; extract both anew"
+        )
+    train, test = trained.rows("train"), trained.rows("test")
+    fit = fit_ridge(train, penalty)
+    held_out = judge_held_out(fit, train)
+    thresholds = [h.threshold for h in held_out]
+    deviations = np.array([max(h.negative_deviation, np.finfo(np.float32).tiny) for h in held_out])
+    same_NC, other_NC = fit.lenses.scores(test.features), fit.lenses.scores(used[test.index])
+    lenses = [
+        _difference(same_NC[:, c], other_NC[:, c], thresholds[c], deviations[c], test, c)
+        for c in range(test.lenses)
+    ]
+    return Mix(
+        lenses=lenses,
+        f1=_mean_size([lens.f1 for lens in lenses]),
+        auroc=_mean_size([lens.auroc for lens in lenses]),
+        threshold=_mean_size([lens.threshold for lens in lenses]),
+        score=float((np.abs(other_NC - same_NC) / deviations).max()),
+    )
+
+
+def _difference(
+    same_N: Floats, other_N: Floats, threshold: float, deviation: float, rows: LensRows, lens: int
+) -> Difference:
+    positive, negative = rows.positive[lens], rows.negative(lens)
+    parts = [(scores[positive], scores[negative]) for scores in (same_N, other_N)]
+    f1 = [_f1(*part, threshold) for part in parts]
+    area = [area_under_curve(*part) for part in parts]
+    best = [best_threshold(*part)[0] for part in parts]
+    return Difference(f1[1] - f1[0], area[1] - area[0], (best[1] - best[0]) / deviation)
+
+
+def _f1(positive_P: Floats, negative_N: Floats, threshold: float) -> float:
+    hit, false = float((positive_P >= threshold).mean()), float((negative_N >= threshold).mean())
+    return float(f1_at(hit, false, BALANCED))
+
+
+def _mean_size(differences: Sequence[float]) -> Estimate | None:
+    return mean_estimate(np.abs(np.array(differences)))

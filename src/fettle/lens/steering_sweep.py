@@ -1,0 +1,78 @@
+"""What steering does: how far the evidence moves, and what it costs on neutral text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fettle.data import Sequence as Tokenised
+from fettle.lens.activations import pooled_activations
+from fettle.lens.direction import Direction
+from fettle.lens.spec import ExtractionSpec
+from fettle.lens.steering import Steer, steering
+from fettle.lens.tokens import Tokens
+from fettle.metrics import Estimate, mean_estimate, perplexity, token_cross_entropy
+from fettle.scoring import score
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """One strength."""
+
+    strength: float
+    evidence: Estimate | None
+    """Mean over the texts, in deviations of texts without the concept."""
+    moved: Estimate | None
+    """Its mean change from the unsteered model, text by text."""
+    cross_entropy: Estimate | None
+    """Nats per token of the neutral texts."""
+    perplexity_ratio: float | None
+    """Over that of the unsteered model."""
+
+
+def sweep(
+    model: Any,
+    direction: Direction,
+    steer: Callable[[float], Steer],
+    strengths: Sequence[float],
+    texts: Sequence[Tokens],
+    spec: ExtractionSpec,
+    *,
+    at: int | None = None,
+) -> list[Steered]:
+    """Each strength on the same neutral texts; 0 is the model as it is.
+
+    `steer` acts behind layer `at`, by default that of the lens. Evidence is read at the layer of the lens;
+    where both are the same it moves by what was added, and it is the perplexity that tells the price.
+    """
+    layer = direction.layer if at is None else at
+    sequences = [Tokenised(t.ids, np.ones(len(t), dtype=np.bool_)) for t in texts]
+    plain_N, base = _evidence(model, direction, texts, spec), _cross_entropy(model, sequences)
+    found: list[Steered] = []
+    for strength in strengths:
+        with steering(model, {layer: [steer(strength)]}):
+            evidence_N, cost = _evidence(model, direction, texts, spec), _cross_entropy(model, sequences)
+        ratio = perplexity(cost.value - base.value) if cost and base else None
+        moved = mean_estimate(evidence_N - plain_N)
+        found.append(Steered(strength, mean_estimate(evidence_N), moved, cost, ratio))
+    return found
+
+
+def _evidence(model: Any, direction: Direction, texts: Sequence[Tokens], spec: ExtractionSpec) -> Floats:
+    """Of the pooled activations of each text, [N]."""
+    evidence_N = np.empty(len(texts), dtype=np.float32)
+    at = spec.layers.index(direction.layer)
+    for indices, vectors_NLD in pooled_activations(model, texts, spec):
+        evidence_N[indices] = direction.evidence(vectors_NLD[:, at])
+    return evidence_N
+
+
+def _cross_entropy(model: Any, sequences: Sequence[Tokenised]) -> Estimate | None:
+    scores = score(model, sequences)
+    return token_cross_entropy(scores.cross_entropy_sum, scores.tokens)
