@@ -26,8 +26,9 @@ from loguru import logger
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, read_examples
 from fettle.evaluation.cache import ScoreCache
-from fettle.evaluation.evaluate import Evaluation, evaluate
+from fettle.evaluation.evaluate import evaluate
 from fettle.evaluation.loaded_model import LoadedModel
+from fettle.evaluation.results import Evaluation
 from fettle.evaluation.subject import Subject
 from scoring import CASES, Harness, build_model, cpu_seconds
 

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from fettle.config import EvaluationConfig
-from fettle.evaluation.evaluate import Evaluation, evaluate
+from fettle.evaluation.evaluate import evaluate
+from fettle.evaluation.results import Evaluation
 from fettle.evaluation.subject import find_subjects
 from fettle.runs import RunFolder, write_checkpoint
 from tiny_models import tiny_model, tiny_tokenizer
@@ -28,7 +29,7 @@ def save_base(folder: Path, seed: int = 0, **changes: Any) -> Any:
     return model
 
 
-def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4) -> None:
+def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4, spread: float = 0.3) -> None:
     """A LoRA adapter whose factors are drawn, so that it changes every answer."""
     from transformers import AutoModelForCausalLM
 
@@ -40,7 +41,7 @@ def save_adapter(folder: Path, base: Path, seed: int, rank: int = 4) -> None:
     torch.manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
+            torch.nn.init.normal_(parameter, std=spread)
     wrapped.save_pretrained(folder, save_embedding_layers=False)
 
 

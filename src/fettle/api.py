@@ -9,8 +9,11 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from fettle.errors import DataError
 from fettle.runs import RunReader
+from fettle.runs.control import ask_trainer
 from fettle.runs.discover import file_stamp
 from fettle.runs.json_object import mapping
 from fettle.runs.records import LIVE
@@ -19,7 +22,7 @@ from fettle.runs.records import LIVE
 if TYPE_CHECKING:
     from fettle.config import AlertsConfig, EvaluationConfig
     from fettle.decide import Evidence, Verdict
-    from fettle.evaluation.evaluate import Evaluation, Progress
+    from fettle.evaluation.results import Evaluation, Progress
     from fettle.evaluation.subject import Skipped, Subject
 
 LATEST = 1000
@@ -53,13 +56,20 @@ class Run(RunReader):
         )
 
     def alerts(self, now: float | None = None) -> list[Mapping[str, Any]]:
-        """Alerts that are not resolved: those its trainer logged, and `stalled_run` by the time `now`.
+        """Alerts that are not resolved: those its trainer logged, and those that a reader finds."""
+        from fettle.decide.alerts import active_alerts
 
-        `now` is Unix time, by default the clock's. Only a run whose trainer lives can stall.
+        return [*active_alerts(self.records("alert")), *self.alerts_found(now)]
+
+    def alerts_found(self, now: float | None = None) -> list[Mapping[str, Any]]:
+        """Open alerts that no trainer can log: checkpoints that are worse on a watched evaluation, and
+        `stalled_run` by the time `now` (Unix seconds, by default the clock's) of a run whose trainer lives.
         """
-        from fettle.decide.alerts import active_alerts, stalled_run
+        from fettle.decide.alerts import evaluation_regression, stalled_run
 
-        found = active_alerts(self.records("alert"))
+        evaluated = self.evaluations()
+        worse = evaluation_regression(evaluated, self._thresholds()) if evaluated else None
+        found: list[Mapping[str, Any]] = [] if worse is None else [worse.fields()]
         if self.state() != "running":
             return found
         now, thresholds = time() if now is None else now, self._thresholds()
@@ -67,6 +77,16 @@ class Run(RunReader):
             return found  # No silence this short is a stall: asked twice a second, it must cost nothing.
         stalled = stalled_run(self._latest(), now, thresholds)
         return found if stalled is None else [*found, stalled.fields()]
+
+    def stop_where_worse(self) -> None:
+        """Ask the trainer to stop where a watched evaluation found a checkpoint worse than one before it."""
+        from fettle.decide.alerts import EvaluationRegression
+
+        worse = [a for a in self.alerts_found() if a.get("category") == EvaluationRegression.category]
+        if not worse or self.folder is None or self.refusal() is not None:
+            return
+        logger.warning("the trainer is asked to stop: {}", worse[0].get("message"))
+        ask_trainer(self.folder.control_path, "stop")
 
     def evidence_stamp(self) -> tuple[Any, ...]:
         """Equal as long as a verdict rests on the same evidence."""
@@ -166,8 +186,7 @@ def evaluate(
     if not isinstance(config, EvaluationConfig):
         config = evaluation_config(profile, config or {})
     subjects, skipped = _subjects([str(target) for target in targets], checkpoints, base=config.base)
-    files = [Path(data)] if isinstance(data, (str, Path)) else [Path(file) for file in data]
-    files = files or _held_out_files([str(target) for target in targets], needed=config.tasks is None)
+    files = _files(data) or _held_out_files([str(target) for target in targets], needed=config.tasks is None)
     evaluation = room.evaluate(
         subjects, files, config, out=Path(out), skipped=skipped, on_progress=on_progress,
         parallel=parallel, ray_address=ray_address,
@@ -177,6 +196,48 @@ def evaluate(
 
         write_evaluation_report(evaluation.folder)
     return evaluation
+
+
+def evaluate_while_training(
+    run: str | Path,
+    *,
+    data: str | Path | Sequence[str | Path] = (),
+    profile: str | None = None,
+    config: EvaluationConfig | Mapping[str, Any] | None = None,
+    poll_seconds: float = 5.0,
+    stop_on_regression: bool = False,
+    report: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Evaluation:
+    """Evaluate the checkpoints of a run as they appear, as `fettle eval --watch` does, until it ends.
+
+    Results go into the run folder, where page, alerts and verdict see them. With `stop_on_regression` the
+    trainer is asked to stop, once it has saved a checkpoint, when one is worse than a checkpoint before it
+    (the alert evaluation_regression). Raises what `evaluate` raises.
+    """
+    from fettle.config import EvaluationConfig, evaluation_config
+    from fettle.evaluation import watching
+
+    if not isinstance(config, EvaluationConfig):
+        config = evaluation_config(profile, config or {})
+    opened = open_run(run)
+
+    def on_found(evaluation: Evaluation) -> None:
+        if report and evaluation.results:
+            from fettle.report.evaluation import write_evaluation_report
+
+            write_evaluation_report(evaluation.folder)
+        if stop_on_regression:
+            opened.stop_where_worse()
+
+    files = _files(data) or _held_out_files([str(run)], needed=config.tasks is None)
+    return watching.watch(
+        opened, files, config, poll_seconds=poll_seconds, on_found=on_found, on_progress=on_progress
+    )
+
+
+def _files(data: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(data)] if isinstance(data, (str, Path)) else [Path(file) for file in data]
 
 
 def _subjects(targets: Sequence[str], which: str, *, base: bool) -> tuple[list[Subject], list[Skipped]]:

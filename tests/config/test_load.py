@@ -213,6 +213,8 @@ def test_training_without_held_out_chats_is_worth_a_word(tmp_path: Path) -> None
 
 
 def test_which_checkpoints_are_kept_is_no_part_of_what_a_run_is(tmp_path: Path) -> None:
+    remote = SMALL + "backend: tinker\n"
+    assert config_hash(load(tmp_path, remote)) == config_hash(load(tmp_path, remote, "tinker.ttl_days=3"))
     plain, kept = load(tmp_path, SMALL), load(tmp_path, SMALL, "checkpoints.keep_best=3")
     assert kept.checkpoints.keep_best == 3
     assert plain.checkpoints.keeps_all

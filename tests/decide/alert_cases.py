@@ -55,6 +55,20 @@ def drift(step: int, error: float | None) -> Row:
     return fixed_eval(step, expected_calibration_error=error, calibration_drift=found)
 
 
+def evaluation(step: int, data: str, **regressed: float) -> Row:
+    """A watched evaluation; metrics that got worse, and by how much."""
+    trend = {
+        metric: {
+            "state": "regressing",
+            "effect": effect,
+            "since_step": 100,
+            "text": "regressing since step 100",
+        }
+        for metric, effect in regressed.items()
+    }
+    return {"type": "evaluation", "step": step, "data": data, "trend": trend}
+
+
 @dataclass(frozen=True)
 class Case:
     """`fire` fires with its last record and not before, `clear` resolves with its last and not before."""
@@ -189,6 +203,20 @@ CASES: dict[str, Case] = {
         "ECE 0.07",
         "learning_rate 1.0e-04, a half, or use a checkpoint near step 100",
         {"best": 0.05, "last": 0.07},
+        first_step=100,
+    ),
+    "evaluation_regression": Case(
+        [
+            evaluation(100, "hard.jsonl"),
+            evaluation(200, "hard.jsonl", exact_match=-0.005),
+            evaluation(300, "hard.jsonl", exact_match=-0.02, cross_entropy=0.1),
+        ],
+        # Another file tells nothing of this one.
+        [evaluation(400, "easy.jsonl"), evaluation(400, "hard.jsonl")],
+        "warning",
+        "step 300 is worse on hard.jsonl: exact match is regressing since step 100",
+        "The checkpoint to use is that of step 100",
+        {"data": "hard.jsonl", "metric": "exact match", "effect": -0.02, "best_step": 100.0},
         first_step=100,
     ),
     "em_plateau": Case(

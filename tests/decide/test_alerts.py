@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from decide.alert_cases import CASES, Case, Row, checkpoint, fixed_eval, memory, train
+from decide.alert_cases import CASES, Case, Row, checkpoint, evaluation, fixed_eval, memory, train
 from fettle.config import AlertsConfig
 from fettle.decide.alerts import CATALOGUE, AlertChange, AlertEngine
 
@@ -179,6 +179,15 @@ def test_alerts_no_overfitting_where_train_loss_rises_too() -> None:
     for step, loss in zip(range(100, 700, 100), (0.9, 0.8, 0.9, 1.0, 1.1, 1.2), strict=True):
         rows += [train(step, loss=loss, loss_sum=100 * loss), fixed_eval(step, cross_entropy=loss)]
     assert not any(feed(engine_of("overfitting"), rows))
+
+
+def test_alerts_no_regression_where_cross_entropy_rises_and_exact_match_improves() -> None:
+    worse = evaluation(300, "hard.jsonl", cross_entropy=0.1)
+    better = {**worse, "trend": {**worse["trend"], "exact_match": {"state": "improving", "effect": 0.1}}}
+    engine = engine_of("evaluation_regression")
+    assert engine.feed(better) == []
+    [change] = engine.feed(worse)
+    assert change.alert.evidence["metric"] == "cross-entropy"
 
 
 def test_alerts_full_fine_tuning_has_no_lora_layers() -> None:

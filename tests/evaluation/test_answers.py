@@ -24,8 +24,8 @@ from fettle.cli import main
 from fettle.config import EvaluationConfig, evaluation_config
 from fettle.config.checkers import KINDS
 from fettle.errors import ConfigError
-from fettle.evaluation.evaluate import Evaluation, Progress
 from fettle.evaluation.loaded_model import LoadedModel
+from fettle.evaluation.results import Evaluation, Progress
 from openai_servers import FaultyServer, answer
 from tiny_models import tiny_tokenizer
 

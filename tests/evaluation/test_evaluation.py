@@ -23,8 +23,9 @@ from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, read_examples
 from fettle.errors import DataError, RunError
 from fettle.evaluation.cache import ScoreCache
-from fettle.evaluation.evaluate import Evaluation, Progress, evaluate
+from fettle.evaluation.evaluate import evaluate
 from fettle.evaluation.loaded_model import LoadedModel
+from fettle.evaluation.results import Evaluation, Progress
 from fettle.evaluation.subject import Subject, find_subjects
 from fettle.runs.records import SampleResults
 from fettle.scoring import score

@@ -19,8 +19,8 @@ from fettle.config import evaluation_config
 from fettle.errors import MissingExtraError, RunError
 from fettle.evaluation import parallel
 from fettle.evaluation.cache import ScoreCache
-from fettle.evaluation.evaluate import Progress
 from fettle.evaluation.loaded_model import LoadedModel
+from fettle.evaluation.results import Progress
 from fettle.evaluation.work import Items
 
 # Ray's own: of what its Python supports, of files it leaves to the collector.

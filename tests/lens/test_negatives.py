@@ -6,8 +6,8 @@ import pytest
 from fettle.lens.concept import Concept
 from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.corpus import Corpus, build_corpus
-from fettle.lens.negatives import excluded, judged_negatives
-from fettle.lens.splits import SETS, Splits, split
+from fettle.lens.negatives import JudgedNegatives, excluded
+from fettle.lens.splits import SETS, split
 from fettle.lens.text import Text
 
 # Feeling -> Joy, Fear (-> Panic), Anger; Weather -> Rain, Snow; opposite of Joy: Fear.
@@ -71,7 +71,7 @@ def test_a_text_said_to_miss_a_concept_may_show_its_neighbours() -> None:
 def test_lenses_are_judged_half_by_neighbours_and_half_by_other_branches(near_share: float) -> None:
     corpus = build_corpus(PACK, texts(20))
     splits = split(corpus)
-    judged = judged_negatives(PACK, corpus, splits, ratio=1.0, near_share=near_share).toarray()
+    judged = JudgedNegatives(PACK, corpus, ratio=1.0, near_share=near_share).of(splits.sets).toarray()
     assert not (judged & corpus.membership().toarray()).any()
     assert not (judged & excluded(PACK, corpus).toarray()).any()
     joy = corpus.concepts.index("Joy")
@@ -88,7 +88,7 @@ def test_what_is_short_is_filled_up_and_said_negatives_come_first() -> None:
     said = Text("Labelled as none of it.", "Weather", False, "example")
     corpus = build_corpus(PACK, [*texts(20), said])
     splits = split(corpus)
-    judged = judged_negatives(PACK, corpus, splits, ratio=2.0).toarray()
+    judged = JudgedNegatives(PACK, corpus, ratio=2.0).of(splits.sets).toarray()
     column = judged[:, corpus.concepts.index("Weather")]
     assert column[corpus.texts.index(said.text)]
     # Weather has no siblings: all come from the other branch.
@@ -96,18 +96,18 @@ def test_what_is_short_is_filled_up_and_said_negatives_come_first() -> None:
     rain = judged[:, corpus.concepts.index("Rain")] & (splits.sets == 0)
     near = sum(shown(corpus, row) == {"Snow"} for row in np.flatnonzero(rain))
     assert (near, rain.sum()) == (8, 16)
-    again = judged_negatives(PACK, corpus, splits, ratio=2.0).toarray()
+    again = JudgedNegatives(PACK, corpus, ratio=2.0).of(splits.sets).toarray()
     assert np.array_equal(judged, again)
 
 
 def test_more_negatives_are_drawn_only_as_long_as_both_kinds_keep_their_share() -> None:
     corpus = build_corpus(PACK, texts(20))
     splits = split(corpus)
-    judged = judged_negatives(PACK, corpus, splits).toarray()
+    judged = JudgedNegatives(PACK, corpus).of(splits.sets).toarray()
     counts = {name: int(judged[splits.rows("test"), j].sum()) for j, name in enumerate(corpus.concepts)}
     # Of 8 positives: Joy has 16 texts of siblings and 24 of the other branch; Rain 8 of Snow and 40;
     # Feeling no siblings at all, and 24.
     assert (counts["Joy"], counts["Rain"], counts["Feeling"]) == (32, 16, 24)
-    only_test = Splits(np.where(splits.sets == 3, splits.sets, -1).astype(np.int8), {})
-    alone = judged_negatives(PACK, corpus, only_test).toarray()
+    only_test = np.where(splits.sets == 3, splits.sets, -1).astype(np.int8)
+    alone = JudgedNegatives(PACK, corpus).of(only_test).toarray()
     assert np.array_equal(alone[splits.rows("test")], judged[splits.rows("test")])

@@ -1,5 +1,7 @@
 """Fields of a fixed eval from per-sample results, against arithmetic over the tokens."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -52,6 +54,16 @@ def test_every_field() -> None:
     )
     assert (row["samples"], row["tokens"]) == (80, token["logprob"].size)
     assert row["cross_entropy_low"] < row["cross_entropy"] < row["cross_entropy_high"]
+
+
+def test_what_was_not_measured_is_none() -> None:
+    results, _ = results_of(np.full(20, 6))
+    nothing = np.zeros((20, 10))
+    told = replace(results, entropy_sum=None, bin_tokens=nothing, bin_confidence=nothing, bin_correct=nothing)
+    row = summarise_samples(told)
+    assert row["entropy"] is None
+    assert row["expected_calibration_error"] is None
+    assert row["cross_entropy"] == summarise_samples(results)["cross_entropy"]
 
 
 def test_zero_exact_match_is_zero_not_missing() -> None:

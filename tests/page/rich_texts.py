@@ -53,8 +53,8 @@ def write_log(run: RichRun, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_predictions(run: RichRun, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+def write_predictions(run: RichRun, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
     rows = []
     for step in range(run.eval_every, run.done + 1, run.eval_every):
         for index, (question, truth, pattern) in enumerate(QUESTIONS):
@@ -71,7 +71,7 @@ def write_predictions(run: RichRun, folder: Path) -> None:
                     "word_overlap": 0.8,
                 }
             )  # fmt: skip
-    (folder / "predictions.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
 
 def _turns(question: str) -> list[dict[str, str]]:

@@ -29,7 +29,7 @@ def test_scripts_and_styles_are_light() -> None:
 def test_every_module_and_style_is_part_of_the_page() -> None:
     script = page_assets()["/static/app.js"].body.decode()
     files = [path for path in STATIC.rglob("*.js") if not {"vendor", "report"} & set(path.parts)]
-    assert len(re.findall(r"^const m\d+ = \(\(\) => \{", script, re.MULTILINE)) == len(files)
+    assert len(re.findall(r"^(?:const \{[^}]+\} = )?\(\(\) => \{.", script, re.MULTILINE)) == len(files)
     styles = {path.name for path in STATIC.glob("*.css")}
     style = page_assets()["/static/app.css"].body.decode()
     for name in styles:
@@ -48,9 +48,11 @@ def test_a_module_comes_after_what_it_imports(tmp_path: Path) -> None:
         )
     )
     assert script == (
-        "const m0 = (() => {const c=1;return {c};})();\n"
-        'const m1 = (() => {const{c}=m0;function b(x){return f(c,"a = b",`${ x } , `);}\nreturn {b};})();\n'
-        "const m2 = (() => {const{b}=m1;const{c}=m0;b(c);return {};})();\n"
+        "(() => {\n"
+        "const {c} = (() => {const c=1;return {c};})();\n"
+        'const {b} = (() => {function b(x){return f(c,"a = b",`${ x } , `);}\nreturn {b};})();\n'
+        "(() => {b(c);})();\n"
+        "})();\n"
     )
 
 
@@ -69,6 +71,17 @@ def test_a_circle_of_imports_is_named(tmp_path: Path) -> None:
         b='import { a } from "./a.js";\nexport const b = 2;\n',
     )
     with pytest.raises(ValueError, match=re.escape("main.js > a.js > b.js > a.js")):
+        joined_script(tmp_path)
+
+
+def test_two_exports_of_one_name_are_refused(tmp_path: Path) -> None:
+    modules(
+        tmp_path,
+        main='import { a } from "./a.js";\nimport { b } from "./b.js";\n',
+        a="export const c = 1;\n",
+        b="export const c = 2;\n",
+    )
+    with pytest.raises(ValueError, match=re.escape("b.js and a.js both export c")):
         joined_script(tmp_path)
 
 

@@ -13,7 +13,8 @@ import pytest
 from fettle.runs import RunFolder
 from fettle.runs.control import read_requests
 from page.conftest import running
-from page.page_actions import at, shows, text
+from page.page_actions import at, panel, shows, text
+from page.rich_evaluations import FILES, evaluation_row, write_evaluations
 from page.rich_run import RichRun, write_rich_run
 
 Open = Callable[..., Any]
@@ -152,4 +153,24 @@ def test_a_run_that_is_gone_is_named(open_page: Open, tmp_path: Path) -> None:
     with running(tmp_path / "runs") as base:
         page = open_page(at("gone"), base=base, quiet=False)
         shows(page, "main .problem", "there is no such run")
+        page.close()
+
+
+def test_evaluations_appear_as_they_are_found_and_a_worse_one_is_an_alert(
+    open_page: Open, live: Path
+) -> None:
+    path = RunFolder(live).evaluations_path
+    with running(live.parent) as base:
+        page = open_page(at("live"), base=base)
+        panel(page, "evaluations")
+        shows(page, "#evaluations", "No checkpoint was evaluated beside the fixed eval")
+        write_evaluations(path, [evaluation_row(s, f, 1.8e9 + s) for s in (0, 1000) for f in FILES])
+        shows(page, "#evaluations table", "1 000")
+        shows(page, "#evaluations .legend", "30.0 % (26.0 % to 34.0 %)")
+        page.get_by_role("button", name="valid.jsonl").click()
+        shows(page, "#evaluations .legend", "40.0 % (36.0 % to 44.0 %)")
+        assert "number" not in text(page, "#evaluations table")
+        write_evaluations(path, [evaluation_row(1200, "valid.jsonl", 1.8e9 + 1200, worse=True)])
+        shows(page, "#evaluations table", "Exact match is worse")
+        shows(page, "#alerts", "step 1200 is worse on valid.jsonl")
         page.close()

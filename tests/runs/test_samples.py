@@ -53,6 +53,14 @@ def test_samples_come_back_bit_by_bit(tmp_path: Path, odd: dict[str, np.ndarray]
         np.testing.assert_array_equal(after, before)
 
 
+def test_an_entropy_that_was_not_measured_stays_so(tmp_path: Path) -> None:
+    save_samples(tmp_path, 1, replace(results(), entropy_sum=None))
+    loaded = load_samples(tmp_path, 1)
+    assert loaded is not None
+    assert loaded.entropy_sum is None
+    np.testing.assert_array_equal(loaded.tokens, results().tokens)
+
+
 def test_counts_take_a_byte_or_two_on_disk(tmp_path: Path) -> None:
     few = replace(results(2000), bin_confidence=np.zeros((2000, 10)))
     save_samples(tmp_path, 1, few)

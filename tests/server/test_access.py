@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fettle.cli.serve import is_news
 from server.live_server import serving
 from server.runs_on_disk import begin, finished
 
@@ -285,3 +288,14 @@ def test_the_command_prints_one_line_and_cures(tmp_path: Path) -> None:
         done = run(str(tmp_path), "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1" in done.stderr
+
+
+def test_what_is_cut_off_when_the_server_stops_is_no_news() -> None:
+    def news(message: str, error: BaseException | None = None) -> bool:
+        told = None if error is None else (type(error), error, None)
+        return is_news(logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, message, (), told))
+
+    assert not news("Exception in ASGI application", asyncio.CancelledError())
+    assert not news("Cancel 1 running task(s), timeout graceful shutdown exceeded")
+    assert news("Exception in ASGI application", ValueError("a defect"))
+    assert news("another line")

@@ -23,8 +23,8 @@ from server.runs_on_disk import begin, finished, train, write_status
 
 PARTS = (
     "", "/config", "/verdict", "/metrics", "/metrics?type=fixed_eval", "/series", "/series?y=nothing",
-    "/evals", "/patterns", "/samples", "/layers", "/alerts", "/checkpoints", "/predictions", "/logs",
-    "/export", "/export?format=csv",
+    "/evals", "/evaluations", "/patterns", "/samples", "/layers", "/alerts", "/checkpoints",
+    "/predictions", "/logs", "/export", "/export?format=csv",
 )  # fmt: skip
 
 
@@ -126,10 +126,19 @@ def damaged_files(path: Path) -> None:
     (folder.checkpoints_path / "checkpoint-99999999999999999999").mkdir()
     (folder.checkpoints_path / "checkpoint-7").write_text("a file")
     folder.log_path.write_bytes(bytes(range(256)) * 100)
-    (folder.predictions_path).mkdir()
-    (folder.predictions_path / "predictions.jsonl").write_bytes(
-        b'{"type":"prediction","step":[],"prompt_id":{}}\n\xff'
-    )
+    folder.predictions_path.parent.mkdir()
+    folder.predictions_path.write_bytes(b'{"type":"prediction","step":[],"prompt_id":{}}\n\xff')
+
+
+def odd_evaluations(path: Path) -> None:
+    folder = finished(path, steps=6)
+    folder.evaluations_path.parent.mkdir()
+    rows = [
+        {"type": "evaluation", "step": [], "data": {}, "trend": 7, "exact_match": "x"},
+        {"type": "evaluation", "step": 1e300, "trend": {"exact_match": ["regressing"], "<b>": {"state": 3}}},
+        {"type": "evaluation", "step": 6, "timestamp": {}, "trend": {"exact_match": {"state": "regressing"}}},
+    ]
+    folder.evaluations_path.write_bytes("\n".join(map(json.dumps, rows)).encode() + b"\n\xff{")
 
 
 def odd_status(path: Path) -> None:
@@ -190,7 +199,8 @@ def foreign_rubbish(path: Path) -> None:
 
 CASES: list[Callable[[Path], None]] = [
     a_line_of_10_mb, invalid_utf8, odd_numbers, ten_thousand_keys, deep_json, odd_steps, odd_records,
-    hostile_texts, clock_jumps, damaged_files, odd_status, yaml_bomb, deep_yaml, unpacks_to_gigabytes,
+    hostile_texts, clock_jumps, damaged_files, odd_status, odd_evaluations, yaml_bomb, deep_yaml,
+    unpacks_to_gigabytes,
     a_pipe_for_a_log, empty_files, foreign_rubbish,
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 
 from fettle.api import open_run
 from fettle.metrics import wilson_interval
-from fettle.runs import EventLog, PredictionLog, RunFolder
+from fettle.runs import EventLog, RowLog, RunFolder
 from server.live_server import serving
 from server.runs_on_disk import finished, samples
 
@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         log.append("alert", alert("resolved", "plateau", 11, resolved=True, resolved_step=11))
         log.append("alert", alert("fired", "plateau", 30, threshold=0.01))
         log.close()
-        predictions = PredictionLog(folder.predictions_path)
+        predictions = RowLog(folder.predictions_path, "prediction")
         for step in (20, 40):
             predictions.append(
                 {
@@ -162,6 +162,34 @@ def test_predictions_are_grouped_by_prompt_and_superseded_ones_left_out(client: 
     assert first["ground_truth"] == "yes"
     assert [(p["step"], p["prediction"]) for p in first["predictions"]] == [(20, "no 20")]
     assert get(client, "/api/runs/a/predictions", step=40)["prompts"] == []
+
+
+def test_evaluations_are_the_newest_of_each_checkpoint_and_file(client: httpx.Client, root: Path) -> None:
+    assert get(client, "/api/runs/a/evaluations") == {"evaluations": []}
+    better = {"exact_match": {"state": "improving", "text": "up", "p_value": 0.01}}
+    log = RowLog(RunFolder(root / "a").evaluations_path, "evaluation")
+    rows = [
+        (40, "hard", 0.3),
+        (20, "hard", 0.1),
+        (20, "hard", 0.2),
+        (20, "easy", 0.9),
+    ]
+    log.append(
+        {
+            "step": step, "name": f"step_{step}", "data": data, "folder": "run_1", "exact_match": share,
+            "number_pass_rate": share / 2, "unscored": None, "trend": better,
+        }
+        for step, data, share in rows
+    )  # fmt: skip
+    log.close()
+    answer = get(client, "/api/runs/a/evaluations")["evaluations"]
+    found = [(row["step"], row["data"], row["exact_match"], row["number_pass_rate"]) for row in answer]
+    assert found == [
+        (20, "easy", 0.9, 0.45), (20, "hard", 0.2, 0.1), (40, "hard", 0.3, 0.15),
+    ]  # fmt: skip
+    assert "unscored" not in answer[0]  # not measured
+    assert answer[0]["trend"] == {"exact_match": {"state": "improving", "text": "up"}}
+    RunFolder(root / "a").evaluations_path.unlink()
 
 
 def test_runs_are_compared_by_what_differs(client: httpx.Client) -> None:

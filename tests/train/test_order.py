@@ -48,6 +48,13 @@ def test_buckets_hold_like_lengths() -> None:
     assert padding(order(bucketed=False)) > 0.3
 
 
+def test_the_position_says_which_batch_comes_next() -> None:
+    plan = order()
+    assert plan.position(0) == {"seed": plan.position(0)["seed"], "epoch": 0, "batch": 0}
+    assert plan.position(12)["batch"] == 12
+    assert {**plan.position(13), "seed": 0} == {"seed": 0, "epoch": 1, "batch": 0}
+
+
 def test_max_steps_ends_within_an_epoch() -> None:
     assert order(max_steps=5).total_steps == 5
     assert order(max_steps=500).total_steps == 39

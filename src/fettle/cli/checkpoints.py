@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--pin", type=int, multiple=True, metavar="STEP", help="Never remove this one.")
 @click.option("--unpin", type=int, multiple=True, metavar="STEP", help="Take a pin away.")
+@click.option("--download", metavar="WHICH", help="Get an adapter from the service: best, last, or a step.")
 @columns_option
 @click.option("--json", "as_json", is_flag=True, help="Print the checkpoints as JSON.")
 def command(
@@ -43,6 +44,7 @@ def command(
     yes: bool,
     pin: tuple[int, ...],
     unpin: tuple[int, ...],
+    download: str | None,
     columns: Path | None,
     as_json: bool,
     **rules: int | None,
@@ -56,9 +58,13 @@ def command(
     remove; with --yes it is removed. The verdict's choice, the newest, pinned ones, and those
     without a fettle.json that says where they come from, always stay.
 
+    --download puts the adapter of a checkpoint that the Tinker service keeps into its folder, once its
+    loss here equals that on the service.
+
     \b
     Example:
       fettle checkpoints runs/<run>
+      fettle checkpoints runs/<run> --download best
       fettle checkpoints runs/<run> --pin 1500
       fettle checkpoints runs/<run> --prune --keep-best 3 --keep-latest 1
     """
@@ -70,6 +76,9 @@ def command(
     warn_unread(reader)
     if pin or unpin:
         _mark(reader, pin, unpin)
+    if download is not None:
+        _download(reader, download)
+        return
     if pruning:
         prune(reader, rules, yes=yes, as_json=as_json)
     else:
@@ -89,6 +98,28 @@ def _mark(reader: Run, pin: tuple[int, ...], unpin: tuple[int, ...]) -> None:
         pin_checkpoint(paths[step])
     for step in unpin:
         unpin_checkpoint(paths[step])
+
+
+def _download(reader: Run, which: str) -> None:
+    from fettle.decide import choose_checkpoint
+    from fettle.errors import RunError
+    from fettle.train.tinker.extra import require_tinker_extra
+
+    require_tinker_extra()
+    from fettle.train.tinker.download import download_checkpoint
+
+    kept = {c.step: c for c in reader.checkpoints() if c.url is not None and c.path is not None}
+    choice = choose_checkpoint(reader.evals(), list(kept.values()))
+    named = {"best": choice.step if choice else None, "last": max(kept, default=None)}
+    step = named[which] if which in named else int(which) if which.isdecimal() else None
+    if reader.folder is None or step not in kept:
+        there = ", ".join(map(str, kept)) or "none"
+        raise RunError(
+            f"{reader.name} has no checkpoint '{which}' that a service keeps: name best, last, or a step. "
+            f"There are: {there}"
+        )
+    got = download_checkpoint(reader.folder, kept[step])
+    click.echo(f"{got.path}\ncross-entropy {got.here:.4f} here, {got.service:.4f} on the service")
 
 
 def _rank(reader: Run, *, as_json: bool) -> None:

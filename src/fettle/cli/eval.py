@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from fettle.cli.eval_output import print_evaluation, progress
 from fettle.cli.output import print_json
@@ -57,6 +58,15 @@ from fettle.cli.output import print_json
     help="Run checkpoints side by side on so many workers of Ray. auto: as many as fit into the memory.",
 )  # fmt: skip
 @click.option("--ray-address", help="A Ray cluster to run them on. Default: Ray on this machine.")
+@click.option("--watch", is_flag=True, help="Evaluate checkpoints as they appear, until the run ends.")
+@click.option(
+    "--watch-interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True,
+    help="Seconds between two looks for a checkpoint.",
+)  # fmt: skip
+@click.option(
+    "--stop-on-regression", is_flag=True,
+    help="With --watch: have the trainer stop once a checkpoint is worse than one before it.",
+)  # fmt: skip
 @click.option("--report/--no-report", default=True, help="Whether report.html is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -73,6 +83,9 @@ def command(
     overrides: tuple[str, ...],
     parallel: str | None,
     ray_address: str | None,
+    watch: bool,
+    watch_interval: float,
+    stop_on_regression: bool,
     report: bool,
     as_json: bool,
     quiet: bool,
@@ -86,11 +99,15 @@ def command(
     hub id. The base is loaded once and adapters are swapped on it. Results and report.html go to
     eval_runs/run_<time>_<data>; the same command goes on after Ctrl-C, and runs only what changed since.
 
+    With --watch the checkpoints of a run that trains are evaluated as they appear, on another device if you
+    name one; results go into the run folder, where page, alerts and verdict see them.
+
     \b
     Example:
       fettle eval runs/<run>
       fettle eval runs/<run> --checkpoints best,last --data hard.jsonl --profile quick_test
       fettle eval runs/<run> --checker number -n 4 --temperature 0.7
+      fettle eval runs/<run> --watch --data hard.jsonl --stop-on-regression
       fettle eval runs/<run> --checkpoints best --tasks hellaswag,arc_easy --limit 200
     """
     from fettle.config import evaluation_config, evaluation_profiles
@@ -100,20 +117,46 @@ def command(
         return
     if not targets:
         raise click.UsageError("Missing argument 'RUN|MODEL...': name what is to be evaluated")
+    _agree(watch=watch, targets=targets, stop_on_regression=stop_on_regression)
     given = _given(flags, checkers, generate=generate)
     config = evaluation_config(profile, given, profiles, overrides)
 
-    from fettle.api import evaluate
+    from fettle.api import evaluate, evaluate_while_training
     from fettle.runs import configure_logging
 
-    configure_logging(None, level="WARNING")
     with progress(enabled=not quiet and sys.stderr.isatty()) as on_progress:
-        evaluation = evaluate(
-            *targets, data=data, checkpoints=checkpoints, config=config, out=out, report=report,
-            parallel=_workers(parallel), ray_address=ray_address, on_progress=on_progress,
-        )  # fmt: skip
+        # Here, where lines are written above the bar.
+        configure_logging(None, level="INFO" if watch else "WARNING")
+        if watch:
+            evaluation = evaluate_while_training(
+                targets[0], data=data, config=config, poll_seconds=watch_interval, report=report,
+                stop_on_regression=stop_on_regression, on_progress=on_progress,
+            )  # fmt: skip
+        else:
+            evaluation = evaluate(
+                *targets, data=data, checkpoints=checkpoints, config=config, out=out, report=report,
+                parallel=_workers(parallel), ray_address=ray_address, on_progress=on_progress,
+            )  # fmt: skip
     print_evaluation(evaluation, as_json=as_json)
     sys.exit(0 if evaluation.rows() else 1)
+
+
+def _agree(*, watch: bool, targets: tuple[str, ...], stop_on_regression: bool) -> None:
+    """Raises UsageError for options that do not go together."""
+    if not watch:
+        if stop_on_regression:
+            raise click.UsageError("--stop-on-regression needs --watch")
+        return
+    if len(targets) > 1:
+        raise click.UsageError("--watch takes one run")
+    source = click.get_current_context().get_parameter_source
+    for name in ("checkpoints", "out", "parallel", "ray_address"):
+        if source(name) is not ParameterSource.DEFAULT:
+            option = f"--{name.replace('_', '-')}"
+            why = (
+                "results go into the run folder" if name == "out" else "checkpoints are taken as they appear"
+            )
+            raise click.UsageError(f"{option} does not go with --watch: {why}")
 
 
 def _workers(text: str | None) -> int | None:

@@ -15,7 +15,7 @@ from fettle.cli.output import console, number, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from fettle.evaluation.evaluate import Evaluation, Progress, TaskResult
+    from fettle.evaluation.results import Evaluation, Progress, TaskResult
 
 
 def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:

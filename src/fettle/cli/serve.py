@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import secrets
 import socket
 from pathlib import Path
@@ -85,7 +86,16 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         limit_concurrency=settings.streams + 256,
     )
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """That answers and streams are cut off when the server is stopped is none."""
+    from asyncio import CancelledError
+
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, CancelledError) and "graceful shutdown exceeded" not in record.getMessage()
 
 
 def _listen(host: str, port: int) -> socket.socket:

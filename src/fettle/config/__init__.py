@@ -16,6 +16,7 @@ from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.sampling import SamplingConfig
+from fettle.config.tinker import TinkerConfig
 from fettle.config.training import TrainingConfig
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "PatternsConfig",
     "PredictionsConfig",
     "SamplingConfig",
+    "TinkerConfig",
     "TrainingConfig",
     "check_files",
     "check_section",

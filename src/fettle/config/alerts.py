@@ -42,6 +42,8 @@ class AlertsConfig(Strict):
     """Expected calibration error, as a multiple of the best so far; the rise must also exceed its noise."""
     em_plateau: float | None = Field(default=0.005, gt=0, lt=1)
     """Improvement of exact match over 5 evals, as a share of samples, below which it is flat."""
+    evaluation_regression: float | None = Field(default=0.005, ge=0.005, lt=1)
+    """What a watched evaluation lost, as a share of exact matches or in nats per token; also significant."""
     overfitting: float | None = Field(default=0.005, ge=0)
     """Rise of held-out cross-entropy from its best, in nats per token, while train loss falls."""
     val_gap: float | None = Field(default=0.3, gt=0)

@@ -11,11 +11,12 @@ from pydantic_core import PydanticCustomError
 from fettle.config.alerts import AlertsConfig
 from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.data import DataConfig, absolute_path
-from fettle.config.lora import LoraConfig
+from fettle.config.lora import LoraConfig, tinker_trains
 from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.strict import Strict, disagreement
+from fettle.config.tinker import TinkerConfig
 from fettle.config.training import TrainingConfig
 
 
@@ -45,6 +46,8 @@ class Config(Strict):
     lora: LoraConfig | None = Field(default_factory=LoraConfig)
     """Absent: LoRA with its defaults. null: full fine-tuning."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    tinker: TinkerConfig | None = None
+    """Where the Tinker service is. null: as the environment says."""
     patterns: PatternsConfig = Field(default_factory=PatternsConfig)
     """Kinds of prompts and lengths of answers that results are told apart by."""
     predictions: PredictionsConfig = Field(default_factory=PredictionsConfig)
@@ -65,6 +68,12 @@ class Config(Strict):
         problems: dict[str, str] = {}
         if self.backend == "tinker" and self.lora is None:
             problems["lora"] = "backend 'tinker' trains LoRA only: leave `lora: null` out"
+        elif self.backend == "tinker" and self.lora and not any(tinker_trains(self.lora.target_modules)):
+            problems["lora"] = (
+                "backend 'tinker' trains none of target_modules: name attention or MLP projections"
+            )
+        if self.backend != "tinker" and self.tinker is not None:
+            problems["tinker"] = "is for backend 'tinker': leave the section out, or set backend: tinker"
         if self.dtype == "float16" and self.device == "cpu":
             problems["dtype"] = "float16 does not train on a CPU: use float32 or bfloat16"
         if problems:

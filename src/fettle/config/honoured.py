@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fettle.config.config import Config
 from fettle.config.dump import flatten
-from fettle.config.lora import ALL_LINEAR, ATTENTION_MODULES, MLP_MODULES
+from fettle.config.lora import ALL_LINEAR, ATTENTION_MODULES, MLP_MODULES, tinker_trains
 
 _TINKER_LORA = {
     "lora.alpha": "the service fixes the scale of the update",
@@ -30,9 +30,11 @@ def not_honoured(config: Config) -> dict[str, str]:
     if lora is not None:
         ignored |= _TINKER_LORA
         if not _tinker_can_train(lora.target_modules):
+            attention, mlp = tinker_trains(lora.target_modules)
+            trained = " and ".join(["attention"] * attention + ["MLP"] * mlp)
             ignored["lora.target_modules"] = (
-                "the service trains attention, MLP or both, not single modules: choose "
-                "[q_proj, k_proj, v_proj, o_proj], [gate_proj, up_proj, down_proj] or all seven"
+                f"the service trains attention, MLP or both, not single modules: here it trains {trained}; "
+                "[q_proj, k_proj, v_proj, o_proj], [gate_proj, up_proj, down_proj] or all seven are honoured"
             )
     values = flatten(config.model_dump())
     return {key: reason for key, reason in ignored.items() if not _asks_for_nothing(values[key])}

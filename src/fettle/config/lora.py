@@ -14,6 +14,13 @@ ATTENTION_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_MODULES = ("gate_proj", "up_proj", "down_proj")
 
 
+def tinker_trains(modules: list[str] | str) -> tuple[bool, bool]:
+    """Whether the service trains attention, and whether MLP, when these modules are asked for."""
+    if modules == ALL_LINEAR:
+        return True, True
+    return bool(set(modules) & set(ATTENTION_MODULES)), bool(set(modules) & set(MLP_MODULES))
+
+
 def all_projections() -> list[str]:
     """Attention and MLP of the Llama and Qwen families."""
     return [*ATTENTION_MODULES, *MLP_MODULES]

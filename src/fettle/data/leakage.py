@@ -37,7 +37,7 @@ class Leakage:
 
 
 def leakage(train: Sequence[Example], held_out: Sequence[Example]) -> Leakage:
-    """Compare two sets: exact after normalisation, and near-duplicates by MinHash LSH, then verified."""
+    """Compare two sets: exact after normalisation, and near-duplicates by their words."""
     whole = {_normalised(e.messages): e for e in reversed(train)}
     prompts = {_normalised(e.prompt) for e in train}
     exact: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fettle.errors import ModelError, RunError
-from fettle.evaluation.weights import broken_weights
+from fettle.evaluation.weights import broken_weights, weight_files
 from fettle.runs import RunReader, verify_checkpoint
 from fettle.runs.checkpoints import MANIFEST
 from fettle.runs.folder import read_json
@@ -65,9 +65,7 @@ def find_subjects(
     reader = RunReader(folder)
     known = reader.checkpoints()
     chosen = _choose(known, checkpoints, best, reader.name)
-    config = reader.config() or {}
-    began_with: Any = config.get("model")
-    return _subjects(chosen, began_with if isinstance(began_with, str) else None, base=base)
+    return subjects_of(reader, chosen, base=base)
 
 
 def _choose(known: Sequence[Checkpoint], which: str, best: int | None, run: str) -> list[Checkpoint]:
@@ -92,14 +90,17 @@ def _choose(known: Sequence[Checkpoint], which: str, best: int | None, run: str)
     return [steps[step] for step in sorted(set(wanted))]
 
 
-def _subjects(
-    checkpoints: Sequence[Checkpoint], began_with: str | None, *, base: bool
+def subjects_of(
+    run: RunReader, checkpoints: Sequence[Checkpoint], *, base: bool
 ) -> tuple[list[Subject], list[Skipped]]:
+    """These checkpoints, the model that the run began with before them; and those that cannot be used."""
+    model: Any = (run.config() or {}).get("model")
+    began_with = model if isinstance(model, str) else None
     subjects: list[Subject] = []
     skipped: list[Skipped] = []
     for checkpoint in checkpoints:
         name = f"step_{checkpoint.step}"
-        reason = _unusable(checkpoint.path)
+        reason = _unusable(checkpoint.path) or _elsewhere(checkpoint)
         if reason is not None or checkpoint.path is None:
             skipped.append(Skipped(name, reason or "it is gone"))
             continue
@@ -123,6 +124,13 @@ def _unusable(path: Path | None) -> str | None:
     if (path / MANIFEST).is_file():
         return verify_checkpoint(path)
     return broken_weights(path)
+
+
+def _elsewhere(checkpoint: Checkpoint) -> str | None:
+    """What to do about weights that only a service holds; None where they are here."""
+    if checkpoint.url is None or checkpoint.path is None or weight_files(checkpoint.path):
+        return None
+    return f"its weights are with the service: fettle checkpoints RUN --download {checkpoint.step}"
 
 
 def _base_of(adapter: Path) -> str:

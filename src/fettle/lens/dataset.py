@@ -11,7 +11,7 @@ from fettle.errors import DataError
 from fettle.lens.bank import Bank
 from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.corpus import Corpus, Row
-from fettle.lens.negatives import excluded, judged_negatives
+from fettle.lens.negatives import JudgedNegatives, excluded
 from fettle.lens.problem import Ints, LensProblem
 from fettle.lens.splits import SETS, SetName, Splits
 
@@ -45,6 +45,7 @@ class LensDataset:
         self.pack, self.corpus, self.splits = pack, corpus, splits
         self._positive = corpus.membership()
         self._excluded = excluded(pack, corpus)
+        self._judged = JudgedNegatives(pack, corpus, self._excluded)
         self.untrained = {
             name: f"too few samples: its texts are of too few groups for all sets, none is in {empty}"
             for name, empty in splits.lacking.items()
@@ -92,7 +93,7 @@ class LensDataset:
     def problem(self, selection: Selection, bank: Bank, layer: int) -> LensProblem:
         """The problem of one layer over some texts."""
         rows = np.flatnonzero(selection.sets != UNUSED)
-        judged = judged_negatives(self.pack, self.corpus, Splits(selection.sets, {}))
+        judged = self._judged.of(selection.sets)
         return LensProblem(
             concepts=self.concepts,
             features=bank.read(selection.texts, layer),

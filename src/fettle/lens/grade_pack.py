@@ -17,11 +17,11 @@ from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.grades import grade_lenses
 from fettle.lens.judge import judge_rows
 from fettle.lens.lens_pack import LensPack
-from fettle.lens.negatives import excluded, judged_negatives
+from fettle.lens.negatives import JudgedNegatives, excluded
 from fettle.lens.pack_texts import pack_corpus
 from fettle.lens.problem import LensRows
 from fettle.lens.spec import check_same, read_spec
-from fettle.lens.splits import SETS, Splits, rows_hash, split
+from fettle.lens.splits import SETS, rows_hash, split
 from fettle.metrics import rank_v1
 
 
@@ -86,8 +86,8 @@ def _rows(
     """The texts with labels for the lenses of the pack, in its order; a concept they lack has none."""
     sets = np.full(len(corpus), -1, dtype=np.int8)
     sets[chosen] = SETS.index("test")
-    judged = judged_negatives(given, corpus, Splits(sets, {}))
-    labels = (corpus.membership(), excluded(given, corpus), judged)
+    barred = excluded(given, corpus)
+    labels = (corpus.membership(), barred, JudgedNegatives(given, corpus, barred).of(sets))
     shown, barred, against = (_columns(matrix, corpus, pack)[chosen] for matrix in labels)
     return LensRows.of(vectors, shown, barred, corpus.groups[chosen], np.arange(len(chosen)), against)
 

@@ -23,6 +23,7 @@ def summarise_samples(results: SampleResults) -> dict[str, float | int | None]:
     correct = int(np.count_nonzero(results.exact_match))
     interval = wilson_interval(correct, samples)
     value = cross_entropy.value if cross_entropy else None
+    entropy_sum = results.entropy_sum
     return {
         "cross_entropy": value,
         "cross_entropy_low": cross_entropy.low if cross_entropy else None,
@@ -33,7 +34,7 @@ def summarise_samples(results: SampleResults) -> dict[str, float | int | None]:
         "expected_calibration_error": expected_calibration_error_from_bins(
             results.bin_tokens, results.bin_confidence, results.bin_correct
         ),
-        "entropy": float(results.entropy_sum.sum()) / tokens if tokens else None,
+        "entropy": float(entropy_sum.sum()) / tokens if tokens and entropy_sum is not None else None,
         "surprisal": value,
         "perplexity": perplexity(value),
         "samples": samples,

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from fettle.runs.folder import RunFolder, find_run
     from fettle.runs.follow import LogFollower
     from fettle.runs.logs import configure_logging
-    from fettle.runs.predictions import PredictionLog, PredictionReader
     from fettle.runs.reader import RunReader
+    from fettle.runs.row_stream import RowLog, RowReader
     from fettle.runs.samples import load_samples, save_samples
     from fettle.runs.trash import discard_checkpoints, discarded, empty_trash
 
 __all__ = [
     "EventLog",
     "LogFollower",
-    "PredictionLog",
-    "PredictionReader",
+    "RowLog",
+    "RowReader",
     "RunFolder",
     "RunReader",
     "configure_logging",
@@ -49,8 +49,8 @@ __all__ = [
 _HOMES = {
     "EventLog": "events",
     "LogFollower": "follow",
-    "PredictionLog": "predictions",
-    "PredictionReader": "predictions",
+    "RowLog": "row_stream",
+    "RowReader": "row_stream",
     "RunFolder": "folder",
     "RunReader": "reader",
     "configure_logging": "logs",

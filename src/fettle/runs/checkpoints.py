@@ -13,7 +13,7 @@ import orjson
 import xxhash
 
 from fettle.errors import RunError
-from fettle.runs.folder import read_json
+from fettle.runs.folder import read_json, replace_file
 
 INFO = "fettle.json"
 MANIFEST = "manifest.json"
@@ -23,10 +23,11 @@ NAME = re.compile(r"checkpoint-(\d+)$")
 
 
 def write_checkpoint(
-    checkpoints: Path, step: int, fill: Callable[[Path], None], info: Mapping[str, Any]
+    checkpoints: Path, step: int, fill: Callable[[Path], object], info: Mapping[str, Any]
 ) -> Path:
     """Let `fill` write into a folder aside, add fettle.json and a manifest of hashes, sync, rename.
 
+    A mapping that `fill` returns goes into fettle.json beside `info`.
     Raises RunError when the disk refuses; what was there before stays.
     """
     target = checkpoints / f"checkpoint-{step}"
@@ -36,8 +37,9 @@ def write_checkpoint(
         for leftover in checkpoints.glob(f"{ASIDE}*"):
             shutil.rmtree(leftover)
         aside.mkdir()
-        fill(aside)
-        (aside / INFO).write_bytes(_json(info))
+        told = fill(aside)
+        more: Mapping[str, Any] = told if isinstance(told, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+        (aside / INFO).write_bytes(_json({**info, **more}))
         (aside / MANIFEST).write_bytes(_json({"files": _describe_files(aside)}))
         if (target / PINNED).exists():
             (aside / PINNED).touch()
@@ -54,6 +56,26 @@ def write_checkpoint(
         shutil.rmtree(aside, ignore_errors=True)
         raise RunError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
     return target
+
+
+def add_files(checkpoint: Path, staged: Path) -> None:
+    """Move the files of a folder into a checkpoint and its manifest; those it holds already stay as they are.
+
+    Raises RunError when the disk refuses.
+    """
+    try:
+        for file in sorted(staged.iterdir()):
+            if not (checkpoint / file.name).exists():
+                sync(file)
+                file.rename(checkpoint / file.name)
+        described = {
+            name: told
+            for name, told in _describe_files(checkpoint).items()
+            if name not in (MANIFEST, PINNED) and not name.startswith(f"{staged.name}/")
+        }
+        replace_file(checkpoint / MANIFEST, _json({"files": described}))
+    except OSError as error:
+        raise RunError(f"{checkpoint}: cannot be added to: {error.strerror or error}") from error
 
 
 def verify_checkpoint(path: Path) -> str | None:

@@ -46,7 +46,8 @@ class RunFolder:
         self.log_path = path / "logs" / "train.log"
         self.checkpoints_path = path / "checkpoints"
         self.fixed_eval_path = path / "fixed_eval"
-        self.predictions_path = path / "predictions"
+        self.predictions_path = path / "predictions" / "predictions.jsonl"
+        self.evaluations_path = path / "evaluations" / "evaluations.jsonl"
         self.plot_path = path / "plots" / "training_curves.png"
         self.lock_path = path / ".lock"
 
@@ -82,20 +83,11 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Generator[None]:
         """Hold the run for writing. Raises RunError while another process does; a dead one holds nothing."""
-        lock = FileLock(self.lock_path, blocking=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunError(
-                f"{self.path}: another process is training this run. Stop it first, "
-                "or give --out another folder."
-            ) from error
-        except OSError as error:
-            raise RunError(f"{self.path}: the run cannot be written: {error.strerror or error}") from error
-        try:
+        refusal = (
+            f"{self.path}: another process is training this run. Stop it first, or give --out another folder."
+        )
+        with hold(self.lock_path, refusal):
             yield
-        finally:
-            lock.release()
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace status.json at once; readers see the old one or the new one."""
@@ -108,6 +100,24 @@ class RunFolder:
     def read_metadata(self) -> dict[str, Any]:
         """metadata.json; {} where there is none."""
         return read_json(self.metadata_path) or {}
+
+
+@contextmanager
+def hold(lock_path: Path, refusal: str) -> Generator[None]:
+    """Hold a lock, in a folder that is made for it. Raises RunError with `refusal` while another holds it."""
+    lock = FileLock(lock_path, blocking=False)
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(refusal) from error
+    except OSError as error:
+        told = error.strerror or error
+        raise RunError(f"{lock_path.parent}: the run cannot be written: {told}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_locked(lock_path: Path) -> bool:

@@ -21,8 +21,8 @@ from fettle.runs.json_lines import RunLog
 from fettle.runs.json_object import mapping
 from fettle.runs.layers import layer_activity
 from fettle.runs.numbers import integer, number
-from fettle.runs.predictions import PredictionReader
 from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, SampleResults, State, known_state
+from fettle.runs.row_stream import RowReader
 from fettle.runs.samples import load_samples, samples_path
 from fettle.runs.source import Kind, Source
 from fettle.runs.table import EventTable
@@ -64,7 +64,11 @@ class RunReader:
         self._log = RunLog(self._folder.metrics_path) if self._folder else None
         self._source: Source = self._log or find_source(self.path, columns)
         self.kind: Kind = self._source.kind
-        self._predictions = PredictionReader(self._folder.predictions_path) if self._folder else None
+        folder = self._folder
+        self._predictions = RowReader(folder.predictions_path, "prediction") if folder else None
+        # What fettle evaluates of a run of another tool lies beside it.
+        evaluated = RunFolder(self.path).evaluations_path if self.path.is_dir() else None
+        self._evaluations = RowReader(evaluated, "evaluation") if evaluated else None
         self._table = EventTable()
         self._generation = self._source.generation
         self._cache = ColumnCache(self._log.path) if self._log else None
@@ -174,6 +178,12 @@ class RunReader:
     def predictions(self) -> list[dict[str, Any]]:
         """Answers to the fixed prompts over time, one row a step and prompt, superseded ones left out."""
         return self._predictions.rows() if self._predictions else []
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """What `fettle eval --watch` found, by step: the newest row of each checkpoint and file."""
+        rows = self._evaluations.rows() if self._evaluations else []
+        newest = {(integer(row.get("step")) or 0, str(row.get("data"))): row for row in rows}
+        return [row for _, row in sorted(newest.items(), key=lambda item: item[0])]
 
     def evals(self, *, per_sample: bool = True) -> list[FixedEval]:
         """Fixed evals by step, with per-sample results where they are on disk and asked for."""
@@ -309,6 +319,7 @@ def _from_record(record: dict[str, Any], path: Path | None) -> Checkpoint:
     return Checkpoint(
         step=int(record["step"]),
         path=path,
+        url=record["url"] if isinstance(record.get("url"), str) else None,
         epoch=number(record.get("epoch")),
         score=number(record.get("score")),
         components=record.get("components") or {},

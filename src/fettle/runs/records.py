@@ -46,10 +46,10 @@ class SampleResults:
     """Completion tokens, [N]."""
     exact_match: NDArray[np.bool_]
     """Whether greedy decoding reproduces the completion, [N]."""
-    entropy_sum: NDArray[np.float64]
-    """Nats of predictive entropy, summed over the completion tokens, [N]."""
+    entropy_sum: NDArray[np.float64] | None
+    """Nats of predictive entropy, summed over the completion tokens, [N]; None where it was not measured."""
     bin_tokens: NDArray[np.float64]
-    """Tokens of each sample in each of the 10 confidence bins, [N, 10]."""
+    """Tokens of each sample in each of the 10 confidence bins, [N, 10]; 0 where none was measured."""
     bin_confidence: NDArray[np.float64]
     """Sum of confidence in each bin, [N, 10]."""
     bin_correct: NDArray[np.float64]

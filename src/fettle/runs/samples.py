@@ -40,7 +40,8 @@ def save_samples(folder: Path, step: int, results: SampleResults) -> Path:
     aside = path.with_name(f".{path.name}.tmp")
     with aside.open("wb") as stream:
         # Not compressed: what is left after packing hardly shrinks, and every verdict reads all evals.
-        packed: dict[str, Any] = {f.name: _packed(getattr(results, f.name)) for f in fields(results)}
+        measured = {f.name: getattr(results, f.name) for f in fields(results)}
+        packed: dict[str, Any] = {name: _packed(v) for name, v in measured.items() if v is not None}
         np.savez(stream, **packed)
         stream.flush()
         os.fsync(stream.fileno())
@@ -54,7 +55,9 @@ def load_samples(folder: Path, step: int) -> SampleResults | None:
         with np.load(samples_path(folder, step), allow_pickle=False) as arrays:
             if sum(part.file_size for part in arrays.zip.infolist()) > LARGEST_BYTES:
                 return None
-            return SampleResults(**{f.name: _unpacked(arrays[f.name], f.name) for f in fields(SampleResults)})
+            unmeasured: dict[str, Any] = {"entropy_sum": None}
+            there = [f.name for f in fields(SampleResults) if f.name in arrays or f.name not in unmeasured]
+            return SampleResults(**{**unmeasured, **{n: _unpacked(arrays[n], n) for n in there}})
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None
 

@@ -70,11 +70,14 @@ def held_script(static: Path = STATIC) -> bytes:
 
 
 def joined_script(static: Path) -> str:
-    """All modules that the page reaches, each in a function of its own, those imported first."""
+    """All modules that the page reaches, those imported first.
+
+    Each is a function of its own that gives its exports to the modules after it, under their own names.
+    """
     order: list[str] = []
     _visit(static, ENTRY, order, ())
-    names = {name: f"m{i}" for i, name in enumerate(order)}
-    return "".join(_module(static, name, names) for name in order)
+    exporters: dict[str, str] = {}
+    return "(() => {\n" + "".join(_module(static, name, exporters) for name in order) + "})();\n"
 
 
 def _visit(static: Path, name: str, order: list[str], above: tuple[str, ...]) -> None:
@@ -87,19 +90,20 @@ def _visit(static: Path, name: str, order: list[str], above: tuple[str, ...]) ->
     order.append(name)
 
 
-def _module(static: Path, name: str, names: dict[str, str]) -> str:
+def _module(static: Path, name: str, exporters: dict[str, str]) -> str:
     text = (static / name).read_text(encoding="utf-8")
-
-    def imported(match: re.Match[str]) -> str:
-        target = names[_beside(name, match[2])]
-        return f"const {{{' '.join(match[1].split()).rstrip(',')}}} = {target};\n"
-
-    exported = ", ".join(next(filter(None, groups)) for groups in EXPORT.findall(text))
-    body = EXPORT.sub("", IMPORT.sub(imported, text))
+    exported = [found[found.lastindex or 0] for found in EXPORT.finditer(text)]
+    for export in exported:
+        if (other := exporters.setdefault(export, name)) != name:
+            raise ValueError(f"{name} and {other} both export {export}: joined, one would hide the other")
+    body = EXPORT.sub("", IMPORT.sub("", text))
     if re.search(r"^(?:import|export)\b", body, re.MULTILINE):
         raise ValueError(f"{name}: an import or export of a form that is not joined")
     inner = LOOSE_END.sub("", "\n".join(map(_tightened, _squeezed(body).split("\n"))))
-    return f"const {names[name]} = (() => {{{inner}return {{{exported}}};}})();\n"
+    if not exported:
+        return f"(() => {{{inner}}})();\n"
+    names = ",".join(exported)
+    return f"const {{{names}}} = (() => {{{inner}return {{{names}}};}})();\n"
 
 
 def _tightened(line: str) -> str:

@@ -1,4 +1,4 @@
-"""Layers, alerts and predictions of a run."""
+"""Layers, alerts, evaluations and predictions of a run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from fettle.runs.numbers import LARGEST_EXACT, integer
+from fettle.runs.json_object import mapping
+from fettle.runs.numbers import LARGEST_EXACT, integer, number
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun
-from fettle.server.shapes_detail import Alerts, Layers, Predictions
+from fettle.server.shapes_detail import Alerts, Evaluations, Layers, Predictions
 
 router = APIRouter(prefix="/api/runs/{id}")
 
@@ -30,9 +31,14 @@ def alerts(named: NamedRun) -> Json:
 
     with named.reading() as run:
         told = alert_episodes(run.records("alert"))
-        # Nothing logs that a run hangs: who reads it finds out.
-        found = [alert for alert in run.alerts() if alert.get("category") == "stalled_run"]
-        return Json({"alerts": [told_alert(alert) for alert in (*found, *told)]})
+        return Json({"alerts": [told_alert(alert) for alert in (*run.alerts_found(), *told)]})
+
+
+@router.get("/evaluations", response_model=Evaluations)
+def evaluations(named: NamedRun) -> Json:
+    """Checkpoints that `fettle eval --watch` evaluated, the newest result of each."""
+    with named.reading() as run:
+        return Json({"evaluations": [_evaluation(row) for row in run.evaluations()]})
 
 
 @router.get("/predictions", response_model=Predictions)
@@ -57,6 +63,20 @@ def predictions(
         prompt["predictions"].append({k: v for k, v in row.items() if k not in (*shared, "type")})
     steps = sorted({at for row in rows if (at := integer(row.get("step"))) is not None})
     return Json({"steps": steps, "prompts": list(prompts.values())})
+
+
+def _evaluation(row: dict[str, Any]) -> dict[str, Any]:
+    numbers = {key: found for key, value in row.items() if (found := number(value)) is not None}
+    texts = {key: _text(row.get(key)) for key in ("name", "data", "folder")}
+    trends = {
+        metric: {key: _text(mapping(trend).get(key)) for key in ("state", "text")}
+        for metric, trend in mapping(row.get("trend")).items()
+    }
+    return {**numbers, **texts, "step": integer(row.get("step")), "trend": trends}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _layers(measured: list[LayerActivity]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fettle.errors import RunError
 from fettle.runs.discover import run_stamp
+from fettle.runs.numbers import number
 from fettle.runs.records import LIVE, STATES
 from fettle.server.answer import encode
 from fettle.server.cursor import cursor_of, place_after
@@ -58,6 +59,9 @@ class Feed:
         self._state_told: Any = None
         self._state_asked = float("-inf")
         self._cursor = ""
+        self._evaluated: float | None = None
+        """When the newest evaluation came that was told."""
+        self._evaluations_asked: float | None = None
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -146,7 +150,7 @@ class Feed:
             batch += sse("rewind", {"reason": "resumed"}, self._cursor)
         elif before is not None and place < run.position:
             batch += self._rows(run, place)
-        batch += self._status_if_changed(run)
+        batch += self._evaluations(run) + self._status_if_changed(run)
         if before is not None and self._state in TERMINAL:
             batch += sse("end", {"state": self._state})
             self.ended = True
@@ -159,6 +163,17 @@ class Feed:
         now = time.monotonic()
         if told != self._state_told or now - self._state_asked >= STATUS_SECONDS:
             self._state, self._state_told, self._state_asked = run.state(), told, now
+
+    def _evaluations(self, run: Run) -> bytes:
+        """That there are new ones, as rows: who draws them asks for them. Looked for with the state."""
+        if self._state_asked == self._evaluations_asked:
+            return b""
+        first, self._evaluations_asked = self._evaluations_asked is None, self._state_asked
+        newest = max((number(row.get("timestamp")) or 0.0 for row in run.evaluations()), default=None)
+        if newest == self._evaluated:
+            return b""
+        self._evaluated = newest
+        return b"" if first else sse("rows", {"evaluation": [{"timestamp": newest}]}, self._cursor)
 
     def _rows(self, run: Run, place: int) -> bytes:
         if count_after(run, place) > MOST_ROWS:

@@ -127,6 +127,31 @@ class Alerts(Shape):
     alerts: list[AlertRow]
 
 
+class EvaluationRow(Shape):
+    """One checkpoint on one file; also `<checker>_pass_rate` of each checker, `_low` and `_high`."""
+
+    step: int | None
+    name: str | None
+    data: str | None
+    """The file."""
+    folder: str | None
+    """Of its files, below `evaluations/` in the run folder."""
+    samples: float | None = None
+    cross_entropy: float | None = None
+    """Nats per completion token; with `_low` and `_high`, 95 %."""
+    exact_match: float | None = None
+    """Share; with `_low` and `_high`."""
+    expected_calibration_error: float | None = None
+    trend: dict[str, dict[str, str | None]]
+    """By metric, `state` and `text`: how it went up to this checkpoint."""
+
+
+class Evaluations(Shape):
+    """What `fettle eval --watch` found, by step."""
+
+    evaluations: list[EvaluationRow]
+
+
 class PromptRow(Shape):
     """One fixed prompt and its answers over time."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Collection
 from dataclasses import dataclass
 from math import isfinite
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fettle.data.sequence import Sequence
 
 if TYPE_CHECKING:
+    from fettle.runs.records import SampleResults
     from fettle.scoring.generate import Continuation
-    from fettle.scoring.scores import Scores
+    from fettle.train.evaluation import FixedEvalSet
     from fettle.train.layer_movement import LayerMovement
 
 
@@ -35,7 +37,7 @@ class StepResult:
 
     @property
     def finite(self) -> bool:
-        """Whether loss and gradient are numbers. A step that is not changed no weight."""
+        """Whether loss and gradient are numbers."""
         return isfinite(self.loss_sum) and (self.grad_norm is None or isfinite(self.grad_norm))
 
 
@@ -61,6 +63,9 @@ class Backend(Protocol):
     lookahead: int
     """Steps to submit beyond the one awaited: 0 on a local device, 1 where the service idles meanwhile."""
 
+    applies_non_finite: bool
+    """Whether a step is applied before anybody can see that its loss is no number."""
+
     layer_movement: LayerMovement | None
     """Measures how far the layers moved; None where nobody asked or the weights are elsewhere."""
 
@@ -69,13 +74,13 @@ class Backend(Protocol):
     ) -> PendingStep:
         """Forward, backward and one optimizer step; the gradient is per completion token of the batch.
 
-        A non-finite loss or gradient leaves the weights as they were. `read_layers` keeps the
-        gradient norm of each layer for the measurement that follows.
+        A non-finite loss or gradient leaves the weights as they were, unless `applies_non_finite`.
+        `read_layers` keeps the gradient norm of each layer for the measurement that follows.
         """
         ...
 
-    def score(self, sequences: Collection[Sequence], *, progress: bool = False) -> Scores:
-        """Teacher-forced results; leaves train mode and random state as they were."""
+    def evaluate(self, eval_set: FixedEvalSet) -> SampleResults:
+        """Teacher-forced results per sample; leaves train mode and random state as they were."""
         ...
 
     def sample(
@@ -87,12 +92,19 @@ class Backend(Protocol):
         """
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write weights, optimizer and random state into an existing, empty folder."""
+    def save(self, folder: Path) -> Mapping[str, Any] | None:
+        """Write weights, optimizer and random state into an existing, empty folder.
+
+        A service keeps them itself: what `load` needs to find them there is returned, for fettle.json.
+        """
         ...
 
     def load(self, folder: Path) -> None:
         """Restore exactly what `save` wrote. Raises RunError naming a missing part."""
+        ...
+
+    def forget(self, url: str) -> None:
+        """Have the service delete the checkpoint it keeps at `url`. Raises RunError where it does not."""
         ...
 
     def provenance(self) -> dict[str, Any]:

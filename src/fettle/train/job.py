@@ -25,7 +25,7 @@ from fettle.config import (
 )
 from fettle.data.sequence import Sequence
 from fettle.decide.early_stop import EarlyStopping
-from fettle.errors import ConfigError, RunError
+from fettle.errors import RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
 from fettle.runs.folder import replace_file
 from fettle.runs.fresh_name import fresh_run_name
@@ -64,7 +64,7 @@ def train(
     newest whole checkpoint stands; a finished one is refused unless `new`.
     """
     check_files(config)
-    _require_backend(config)
+    open_backend = backend_opener(config)
     notifier = Notifier(config.notify)
     folder = choose_folder(config, out=out, runs=runs, new=new)
     with folder.lock():
@@ -81,7 +81,7 @@ def train(
             Predictions(eval_set, tokenizer, config.predictions, seed=training.seed) if eval_set else None
         )
         order = _order(training, encoded.train)
-        backend = _backend(config, tokenizer)
+        backend = open_backend(tokenizer)
         recorder = Recorder(
             folder,
             early_stopping=_early_stopping(training),
@@ -119,7 +119,7 @@ def train(
             provenance=_provenance(config, chats.provenance),
             on_step=on_step,
             predictions=predictions,
-            on_saved=CheckpointRetention(folder, config.checkpoints).apply,
+            on_saved=CheckpointRetention(folder, config.checkpoints, backend.forget).apply,
             control_file=control_file,
         ).run()
 
@@ -249,16 +249,21 @@ def _git_commit() -> str | None:
     return done.stdout.strip()
 
 
-def _require_backend(config: Config) -> None:
-    if config.backend != "local":
-        raise ConfigError(f"backend: '{config.backend}' is not there yet. Use backend: local.")
+def backend_opener(config: Config) -> Callable[[Any], Backend]:
+    """What makes the backend once the tokenizer is there. Raises now for what is missing or out of reach."""
+    if config.backend == "tinker":
+        from fettle.train.tinker.extra import require_tinker_extra
+
+        require_tinker_extra()
+        from fettle.train.tinker.backend import TinkerBackend
+        from fettle.train.tinker.service import Service
+
+        service = Service(config)
+        return lambda tokenizer: TinkerBackend(config, service, tokenizer)
     require_train_extra()
-
-
-def _backend(config: Config, tokenizer: Any) -> Backend:
     from fettle.train.local import LocalBackend
 
-    return LocalBackend(config, tokenizer)
+    return lambda tokenizer: LocalBackend(config, tokenizer)
 
 
 def _order(training: TrainingConfig, sequences: list[Sequence]) -> BatchOrder:

@@ -19,10 +19,11 @@ from torch import Tensor
 from fettle.config import Config
 from fettle.data.sequence import Sequence
 from fettle.errors import ConfigError, RunError
+from fettle.runs.records import SampleResults
 from fettle.scoring import completion_loss, generate, score
 from fettle.scoring.generate import Continuation
-from fettle.scoring.scores import Scores
 from fettle.train.backend import FinishedStep, StepResult
+from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.layer_movement import LayerMovement
 from fettle.train.model import load_model, weights_fingerprint
 
@@ -34,6 +35,7 @@ class LocalBackend:
     """One process, one device; precision and placement are Accelerate's."""
 
     lookahead = 0
+    applies_non_finite = False
 
     def __init__(self, config: Config, tokenizer: Any) -> None:
         training = config.training
@@ -98,10 +100,9 @@ class LocalBackend:
         self._optimizer.zero_grad()
         return FinishedStep(result)
 
-    def score(self, sequences: Collection[Sequence], *, progress: bool = False) -> Scores:
-        return score(
-            self._model, sequences, batch_tokens=self._config.training.eval_batch_tokens, progress=progress
-        )
+    def evaluate(self, eval_set: FixedEvalSet) -> SampleResults:
+        scores = score(self._model, eval_set.sequences, batch_tokens=self._config.training.eval_batch_tokens)
+        return sample_results(scores, eval_set.sample_ids, eval_set.patterns)
 
     def sample(
         self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int] = ()
@@ -142,6 +143,9 @@ class LocalBackend:
             raise RunError(
                 f"{folder}: the adapter holds weights this model lacks: {mismatch.unexpected_keys[:3]}"
             )
+
+    def forget(self, url: str) -> None:
+        """No checkpoint of this machine has a URL."""
 
     def provenance(self) -> dict[str, Any]:
         device = self._accelerator.device

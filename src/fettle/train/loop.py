@@ -15,7 +15,7 @@ from fettle.data.sequence import Sequence
 from fettle.decide.alerts import restart_lower
 from fettle.train.backend import Backend
 from fettle.train.control import Control, ControlFile, Wanted
-from fettle.train.evaluation import FixedEvalSet, sample_results
+from fettle.train.evaluation import FixedEvalSet
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep, run_steps
 from fettle.train.predictions import Predictions
@@ -151,18 +151,17 @@ class Loop:
     def _evaluate(self, step: int) -> Judgement:
         assert self.fixed_eval is not None
         started = time.perf_counter()
-        scores = self.backend.score(self.fixed_eval.sequences)
-        samples = sample_results(scores, self.fixed_eval.sample_ids, self.fixed_eval.patterns)
+        samples = self.backend.evaluate(self.fixed_eval)
         judgement = self.recorder.evaluation(
             step, samples, epoch=self.order.epoch(step), seconds=time.perf_counter() - started
         )
         numbers = judgement.fields
         logger.info(
-            "fixed eval at step {}: EM {:.1%}  CE {:.4f}  ECE {:.3f}{}",
+            "fixed eval at step {}: EM {:.1%}  CE {:.4f}  ECE {}{}",
             step,
             numbers["exact_match"],
             numbers["cross_entropy"],
-            numbers["expected_calibration_error"],
+            "not measured" if (error := numbers["expected_calibration_error"]) is None else f"{error:.3f}",
             "  (best so far)" if judgement.new_best else "",
         )
         return judgement
@@ -186,7 +185,10 @@ class Loop:
         if self._saved is not None and self._saved[0] == step:
             return self._saved[1]
         path = self.recorder.checkpoint(
-            step, self.backend.save, epoch=self.order.epoch(step), provenance=self.provenance
+            step,
+            self.backend.save,
+            epoch=self.order.epoch(step),
+            provenance={**self.provenance, "data_position": self.order.position(step)},
         )
         logger.info("saved {}", path.name)
         self._saved = (step, path)
@@ -206,7 +208,10 @@ class Loop:
     def _fail(self, done: DoneStep) -> Outcome:
         last_good = self.recorder.last_checkpoint
         cure = restart_lower(None if last_good is None else last_good.name, self.config.learning_rate)
-        message = f"Loss or gradient is not a number at step {done.step}; the weights were not changed by it."
+        weights = "may have been" if self.backend.applies_non_finite else "were not"
+        message = (
+            f"Loss or gradient is not a number at step {done.step}; the weights {weights} changed by it."
+        )
         return self._end("failed", f"{message} {cure}")
 
     def _interrupted(self, signal: str) -> Outcome:

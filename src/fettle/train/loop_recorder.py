@@ -31,7 +31,7 @@ class LoopRecorder(AdoptingRecorder):
     def checkpoint(
         self,
         step: int,
-        fill: Callable[[Path], None],
+        fill: Callable[[Path], object],
         *,
         epoch: float | None = None,
         provenance: Mapping[str, Any] | None = None,

@@ -48,6 +48,11 @@ class BatchOrder:
         """Epochs completed once this step is done, e.g. 1.5."""
         return step / self.steps_per_epoch
 
+    def position(self, step: int) -> dict[str, int]:
+        """Where the data stands after this step: the seed of the order, whole epochs, batches of the next."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        return {"seed": self._seed, "epoch": epoch, "batch": batch}
+
     def ends_epoch(self, step: int) -> bool:
         return step % self.steps_per_epoch == 0
 

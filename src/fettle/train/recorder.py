@@ -20,7 +20,7 @@ from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
 from fettle.metrics import Throughput, layer_activity_summary, layer_rows
 from fettle.metrics.patterns import pattern_matrix
-from fettle.runs import EventLog, PredictionLog, RunFolder, save_samples, write_checkpoint
+from fettle.runs import EventLog, RowLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.checkpoints import folder_size
 from fettle.runs.control import ControlRequest
 from fettle.runs.records import LayerActivity, SampleResults, State
@@ -77,7 +77,7 @@ class Recorder:
         """Whether the loss of the last step was a number."""
         self._clock = clock
         self._log = EventLog(folder.metrics_path)
-        self._predictions = PredictionLog(folder.predictions_path)
+        self._predictions = RowLog(folder.predictions_path, "prediction")
         self._alerts = AlertLog(folder, self._log, alerts, notifier)
         self._counters = Counters()
         self._throughput = Throughput()
@@ -240,12 +240,15 @@ class Recorder:
     def checkpoint(
         self,
         step: int,
-        fill: Callable[[Path], None],
+        fill: Callable[[Path], object],
         *,
         epoch: float | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Save atomically what `fill` writes, scored once with its inputs beside it."""
+        """Save atomically what `fill` writes, scored once with its inputs beside it.
+
+        A mapping that `fill` returns goes into fettle.json.
+        """
         scored, info = self._scored(step, epoch, provenance)
         path = write_checkpoint(self.folder.checkpoints_path, step, fill, info)
         self._saved(step, path, epoch, scored)

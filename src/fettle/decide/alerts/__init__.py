@@ -11,8 +11,15 @@ from fettle.decide.alerts.alert import (
 )
 from fettle.decide.alerts.catalogue import CATALOGUE, Kind
 from fettle.decide.alerts.cures import restart_lower
-from fettle.decide.alerts.engine import AlertEngine, replay, replayed, stalled_run
+from fettle.decide.alerts.engine import (
+    AlertEngine,
+    evaluation_regression,
+    replay,
+    replayed,
+    stalled_run,
+)
 from fettle.decide.alerts.eval_tests import EvalTests
+from fettle.decide.alerts.rules_evaluation import EvaluationRegression
 from fettle.decide.alerts.rules_stalled import StalledRun
 
 __all__ = [
@@ -22,11 +29,13 @@ __all__ = [
     "AlertChange",
     "AlertEngine",
     "EvalTests",
+    "EvaluationRegression",
     "Kind",
     "Level",
     "StalledRun",
     "active_alerts",
     "alert_episodes",
+    "evaluation_regression",
     "replay",
     "replayed",
     "restart_lower",

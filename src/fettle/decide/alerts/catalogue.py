@@ -8,7 +8,12 @@ from fettle.decide.alerts.alert import Level
 from fettle.decide.alerts.rule import Rule
 from fettle.decide.alerts.rules_data import Leakage
 from fettle.decide.alerts.rules_disk import CheckpointWithoutEvaluation, DiskNearlyFull, WriteFailed
-from fettle.decide.alerts.rules_evaluation import CalibrationDrift, ExactMatchPlateau, PoorCalibration
+from fettle.decide.alerts.rules_evaluation import (
+    CalibrationDrift,
+    EvaluationRegression,
+    ExactMatchPlateau,
+    PoorCalibration,
+)
 from fettle.decide.alerts.rules_gradient import (
     ExplodingGradients,
     HighLearningRate,
@@ -183,6 +188,14 @@ CATALOGUE: tuple[Kind, ...] = (
         "a warning",
         "a share 10 % above it",
         "larger batches, fewer accumulation steps",
+    ),
+    Kind(
+        EvaluationRegression,
+        "on a file that `fettle eval --watch` evaluates, a checkpoint has significantly lower exact match "
+        "than the best before it, by more than this share, or higher cross-entropy, by so many nats per "
+        "token, while exact match does not improve",
+        "a checkpoint of which that is not so",
+        "stop; use the best checkpoint before it",
     ),
     Kind(
         EvaluationOverhead,

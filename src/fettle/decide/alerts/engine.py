@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fettle.decide.alerts.alert import LEVELS, Alert, AlertChange
 from fettle.decide.alerts.catalogue import CATALOGUE
 from fettle.decide.alerts.rule import Rule
+from fettle.decide.alerts.rules_evaluation import EvaluationRegression
 from fettle.decide.alerts.rules_stalled import StalledRun
 from fettle.decide.alerts.run_state import RunState
 from fettle.runs.superseded import standing_records
@@ -166,3 +167,13 @@ def stalled_run(
     for record in records:
         engine.feed(record)
     return next(iter(engine.tick(now)), None)
+
+
+def evaluation_regression(
+    rows: Iterable[Mapping[str, Any]], thresholds: AlertsConfig | None = None
+) -> AlertChange | None:
+    """Whether, after these rows of `fettle eval --watch`, the newest checkpoint is worse than one before."""
+    engine = AlertEngine(thresholds, only=(EvaluationRegression.category,))
+    for row in rows:
+        engine.feed(row)
+    return next((AlertChange("fired", alert.last_step, alert) for alert in engine.active), None)

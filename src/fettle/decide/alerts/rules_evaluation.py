@@ -1,4 +1,4 @@
-"""Alerts about what the fixed evals say."""
+"""Alerts about what evaluations say: the fixed evals, and those of `fettle eval --watch`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fettle.decide.alerts.cures import stop_and_use_best
 from fettle.decide.alerts.numbers import above, number
 from fettle.decide.alerts.rule import Finding, Record, Rule
 from fettle.decide.alerts.run_state import RunState
+from fettle.runs.json_object import mapping
 
 if TYPE_CHECKING:
     from fettle.config import AlertsConfig
@@ -115,4 +116,48 @@ class ExactMatchPlateau(Rule):
             stop_and_use_best(run),
             {"exact_match": self._exact_match, "trend": self._text, "best_checkpoint": run.best_checkpoint},
             first_step=self._since,
+        )
+
+
+class EvaluationRegression(Rule):
+    """A checkpoint that is worse than one before it, on any file that checkpoints are evaluated on."""
+
+    category = "evaluation_regression"
+    level = "warning"
+    reads = frozenset({"evaluation"})
+    waits = False
+
+    def __init__(self, threshold: float, config: AlertsConfig) -> None:
+        super().__init__(threshold, config)
+        self._regressed: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        """By file: the metric, and how it went."""
+
+    def judge(self, record: Record, run: RunState) -> bool | None:
+        data = str(record.get("data"))
+        self._regressed.pop(data, None)
+        trends = mapping(record.get("trend"))
+        exact_match, cross_entropy = (mapping(trends.get(m)) for m in ("exact_match", "cross_entropy"))
+        if self._is_worse(exact_match):
+            self._regressed[data] = "exact match", exact_match
+        elif self._is_worse(cross_entropy) and exact_match.get("state") != "improving":
+            # Less sure of more right answers is no loss.
+            self._regressed[data] = "cross-entropy", cross_entropy
+        return bool(self._regressed)
+
+    def _is_worse(self, trend: Mapping[str, Any]) -> bool:
+        return trend.get("state") == "regressing" and abs(number(trend, "effect") or 0.0) > self.threshold
+
+    def finding(self, run: RunState) -> Finding:
+        data, (metric, trend) = next(iter(self._regressed.items()))
+        best = number(trend, "since_step")
+        others = f", and on {len(self._regressed) - 1} more" if len(self._regressed) > 1 else ""
+        use = (
+            "the base model" if best == 0 else "an earlier one" if best is None else f"that of step {best:g}"
+        )
+        return Finding(
+            f"The checkpoint of step {run.step} is worse on {data}{others}: {metric} is {trend.get('text')}.",
+            f"Stop, unless {data} matters little. The checkpoint to use is {use}.",
+            {"data": data, "metric": metric, "best_step": best}
+            | {key: trend.get(key) for key in ("effect", "p_value", "samples")},
+            first_step=None if best is None else int(best),
         )

@@ -1,7 +1,7 @@
 // A chart in a panel: made, followed and ended with it.
 
 import { Chart } from "./chart.js";
-import { fill, h } from "./dom.js";
+import { fill, footnote, h } from "./dom.js";
 import { follow, zoomAll, zoomWindow } from "./follow.js";
 import { notMeasured } from "./format.js";
 
@@ -26,13 +26,18 @@ export function evalChart(context, host, options) {
   return chart;
 }
 
+/** One metric of evals with its interval. @param {import("./panel.js").Context} context @param {HTMLElement} host @param {string} key @param {{label: string, colour: string, format: (v: number) => string}} metric */
+export function metricChart(context, host, key, metric) {
+  return evalChart(context, host, { label: metric.label, height: 170, specs: [{ key, ...metric, points: true, band: true, interval: true, width: 2 }] });
+}
+
 /**
  * Charts of columns of the log, one below the other; a chart of which nothing was recorded says so in one line.
  * @param {import("./panel.js").Context} context @param {HTMLElement} host
  * @param {{label: string, height: number, type: string, zero?: boolean, specs: (import("./chart.js").TrackSpec & {column: string})[]}[]} list
  */
 export function columnCharts(context, host, list) {
-  const note = h("p", { class: "footnote" });
+  const note = footnote();
   host.append(note);
   let waiting = list;
   const draw = () => {

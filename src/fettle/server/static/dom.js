@@ -33,6 +33,27 @@ export function fill(element, ...children) {
   element.replaceChildren(...nodes(children));
 }
 
+/** A remark below what it is about. @param {...any} children */
+export function footnote(...children) {
+  return h("p", { class: "footnote" }, children);
+}
+
+/** The heading of a column of numbers. @param {string} text */
+export function numeric(text) {
+  return h("th", { scope: "col", class: "number", text });
+}
+
+/**
+ * A table that scrolls by itself.
+ * @param {string} label @param {any[]} heads texts of column headings, or the headings themselves
+ * @param {any[]} rows @param {{class?: string, hidden?: boolean, tall?: boolean}} [options] hidden: only for screen readers
+ */
+export function scrollTable(label, heads, rows, { class: kind, hidden, tall = true } = {}) {
+  const head = h("tr", {}, heads.map((text) => (text instanceof Node ? text : h("th", { scope: "col", text }))));
+  const table = h("table", { class: kind }, h("thead", { class: hidden && "hidden" }, head), h("tbody", {}, rows));
+  return h("div", { class: tall ? "scroll tall" : "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** One of the page's icons: a path in a 16 × 16 box. @param {string} path @param {string} [name] */

@@ -1,6 +1,13 @@
-// Numbers of the fixed evals as curves.
+// Numbers of evals as curves.
 
-import { measured } from "./format.js";
+import { measured, nats, percent } from "./format.js";
+
+/** How each metric of an eval is drawn. @type {Record<string, {label: string, colour: string, format: (v: number) => string}>} */
+export const METRICS = {
+  exact_match: { label: "Exact match", colour: "--line-3", format: percent },
+  cross_entropy: { label: "Cross-entropy", colour: "--line-2", format: nats },
+  expected_calibration_error: { label: "Calibration error (ECE)", colour: "--line-4", format: nats },
+};
 
 /** One number of every eval, with its interval where it has one. @param {any[]} evals @param {string} name @returns {import("./api.js").Track} */
 export function evalTrack(evals, name) {

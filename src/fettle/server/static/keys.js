@@ -1,6 +1,6 @@
 // Keyboard shortcuts, and the dialog that names them.
 
-import { fill, h } from "./dom.js";
+import { fill, footnote, h } from "./dom.js";
 
 /** @type {[string, string][]} */
 const NAMES = [
@@ -59,7 +59,7 @@ function fillHelp(dialog) {
     dialog,
     h("h2", { id: "help-title", text: "Keyboard shortcuts" }),
     h("dl", { class: "keys" }, rows),
-    h("p", { class: "footnote", text: "Drag in a chart to zoom all charts; double-click shows all steps. The address keeps the view: copy it to share what you see." }),
+    footnote("Drag in a chart to zoom all charts; double-click shows all steps. The address keeps the view: copy it to share what you see."),
     h("form", { method: "dialog" }, h("button", { type: "submit", text: "Close" })),
   );
 }

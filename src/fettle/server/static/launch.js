@@ -1,7 +1,7 @@
 // Trainings that are launched from here: a configuration to queue, and how those stand that were.
 
 import { getJson, postJson } from "./api.js";
-import { announce, fill, h } from "./dom.js";
+import { announce, fill, footnote, h } from "./dom.js";
 import { integer, measured } from "./format.js";
 import { controlAllowed } from "./head.js";
 import { address } from "./place.js";
@@ -57,7 +57,7 @@ export async function offerLaunch(opener, host) {
     h("h2", { id: "launch-title", text: "Launch a training" }),
     yaml,
     problem,
-    h("p", { class: "footnote", text: "YAML; paths are relative to the served folder. One training runs at a time, the others wait." }),
+    footnote("YAML; paths are relative to the served folder. One training runs at a time, the others wait."),
     h("form", { method: "dialog" }, h("button", { type: "button", text: "Launch", onclick: () => post(JOBS, { config: yaml.value }) }), " ", h("button", { type: "submit", text: "Close" })),
     list,
   );

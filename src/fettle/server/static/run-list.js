@@ -1,7 +1,7 @@
 // The list of runs beside every view: search, what each is up to, and a choice to compare.
 
 import { getJson } from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, footnote, h } from "./dom.js";
 import { integer, measured, nats, percent } from "./format.js";
 import { address, at } from "./place.js";
 import { sign, stateChip } from "./signs.js";
@@ -30,7 +30,7 @@ export class RunList {
     this.entries = new Map();
     this.search = h("input", { type: "search", placeholder: "Search runs  /", "aria-label": "Search runs", autocomplete: "off", oninput: () => this.setQuery(this.search.value) });
     this.items = h("ul", { class: "run-items" });
-    this.note = h("p", { class: "footnote" });
+    this.note = footnote();
     this.more = h("button", { type: "button", text: "More runs", hidden: true, onclick: () => this.showMore() });
     this.compare = h("a", { class: "button", hidden: true });
     host.append(this.search, this.items, this.note, this.more, this.compare);

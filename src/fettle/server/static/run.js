@@ -9,6 +9,7 @@ const OUTDATES = {
   fixed_eval: ["evals", "patterns", "samples", "checkpoints", "predictions", "verdict"],
   checkpoint: ["checkpoints", "verdict"],
   alert: ["alerts", "verdict"],
+  evaluation: ["evaluations", "alerts", "verdict"],
   layers: ["layers", "verdict"],
   early_stop: ["verdict"],
   control: ["", "verdict"],

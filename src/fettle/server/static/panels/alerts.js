@@ -1,6 +1,6 @@
 // What a person should act on, the open ones first, each with its action and its numbers.
 
-import { fill, h } from "../dom.js";
+import { fill, footnote, h } from "../dom.js";
 import { decimal, integer, measured, words } from "../format.js";
 import { SEVERITIES, sign } from "../signs.js";
 
@@ -17,7 +17,7 @@ export const alerts = {
       const over = data.alerts.filter((/** @type {any} */ alert) => alert.resolved);
       fill(
         context.body,
-        open.length ? h("ul", { class: "alerts" }, open.map(item)) : h("p", { class: "footnote" }, sign("check"), " No open alerts."),
+        open.length ? h("ul", { class: "alerts" }, open.map(item)) : footnote(sign("check"), " No open alerts."),
         over.length ? h("details", {}, h("summary", { text: `${over.length} resolved` }), h("ul", { class: "alerts resolved" }, over.map(item))) : null,
       );
       fill(context.tools, open.length ? h("span", { class: "footnote", text: `${open.length} open` }) : null);
@@ -56,7 +56,7 @@ function evidence(alert) {
   const pairs = Object.entries(alert.evidence ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
   const parts = pairs.map(([key, value]) => `${words(key)} ${plain(value)}`);
   if (measured(alert.threshold)) parts.push(`threshold ${decimal(alert.threshold)}`);
-  return parts.length ? h("p", { class: "footnote", text: parts.join(" · ") }) : null;
+  return parts.length ? footnote(parts.join(" · ")) : null;
 }
 
 /** @param {unknown} value */

@@ -5,6 +5,7 @@ import { checkpoints } from "./checkpoints.js";
 import { configuration } from "./configuration.js";
 import { entropy } from "./entropy.js";
 import { evaluation } from "./evaluation.js";
+import { evaluations } from "./evaluations.js";
 import { layers } from "./layers.js";
 import { log } from "./log.js";
 import { loss } from "./loss.js";
@@ -22,6 +23,7 @@ export const PANELS = [
   alerts,
   loss,
   evaluation,
+  evaluations,
   patterns,
   layers,
   entropy,

@@ -1,6 +1,6 @@
 // Every checkpoint with its score, what the score is made of, and where it lies.
 
-import { copyText, fill, h } from "../dom.js";
+import { copyText, fill, footnote, h, numeric, scrollTable } from "../dom.js";
 import { integer, measured, moment, nats, percent, shown, size } from "../format.js";
 import { sign } from "../signs.js";
 
@@ -13,7 +13,7 @@ export const checkpoints = {
   title: "Checkpoints",
   wide: true,
   mount(context) {
-    context.watch("checkpoints", (data) => fill(context.body, data.checkpoints.length ? table(data) : h("p", { class: "footnote", text: "No checkpoint was saved yet." })));
+    context.watch("checkpoints", (data) => fill(context.body, data.checkpoints.length ? table(data) : footnote("No checkpoint was saved yet.")));
   },
 };
 
@@ -21,19 +21,9 @@ export const checkpoints = {
 function table(data) {
   const rows = [...data.checkpoints].sort((a, b) => b.step - a.step);
   const lowest = Math.min(...rows.map((row) => (measured(row.score) ? row.score : Infinity)));
-  const number = (/** @type {string} */ text) => h("th", { scope: "col", class: "number", text });
   return [
-    h(
-      "div",
-      { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of checkpoints" },
-      h(
-        "table",
-        {},
-        h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "Step" }), number("Score"), PARTS.map(([, text]) => number(text)), number("Held-out CE"), number("Exact match"), number("Train loss"), number("Size"), h("th", { scope: "col", text: "Saved" }), h("th", { scope: "col", text: "Path" }))),
-        h("tbody", {}, rows.map((row) => line(row, row.score === lowest))),
-      ),
-    ),
-    h("p", { class: "footnote", text: "Score: lower is better; it is the sum of the four columns beside it. The verdict goes by exact match and paired tests, not by this score." }),
+    scrollTable("Table of checkpoints", ["Step", ...["Score", ...PARTS.map(([, text]) => text), "Held-out CE", "Exact match", "Train loss", "Size"].map(numeric), "Saved", "Path"], rows.map((row) => line(row, row.score === lowest))),
+    footnote("Score: lower is better; it is the sum of the four columns beside it. The verdict goes by exact match and paired tests, not by this score."),
   ];
 }
 

@@ -1,6 +1,6 @@
 // The configuration as it was resolved, and where the run comes from.
 
-import { copyText, fill, h } from "../dom.js";
+import { copyText, fill, footnote, h } from "../dom.js";
 import { words } from "../format.js";
 import { sign } from "../signs.js";
 
@@ -15,9 +15,9 @@ export const configuration = {
     context.body.append(h("div", { class: "texts" }, yaml, origin));
     context.watch("config", (data) => {
       const text = data.yaml ?? (data.resolved ? JSON.stringify(data.resolved, null, 2) : "");
-      fill(yaml, h("h3", {}, "config.yaml ", text ? h("button", { type: "button", class: "quiet", onclick: () => copyText(text, "Configuration") }, sign("copy"), "Copy") : null), text ? h("pre", { class: "scroll tall", tabindex: 0, text }) : h("p", { class: "footnote", text: "Not recorded." }));
+      fill(yaml, h("h3", {}, "config.yaml ", text ? h("button", { type: "button", class: "quiet", onclick: () => copyText(text, "Configuration") }, sign("copy"), "Copy") : null), text ? h("pre", { class: "scroll tall", tabindex: 0, text }) : footnote("Not recorded."));
     });
-    context.watch("", (row) => fill(origin, h("h3", { text: "metadata.json" }), row.metadata ? h("dl", { class: "pairs scroll tall", tabindex: 0 }, pairs(row.metadata)) : h("p", { class: "footnote", text: "Not recorded." })));
+    context.watch("", (row) => fill(origin, h("h3", { text: "metadata.json" }), row.metadata ? h("dl", { class: "pairs scroll tall", tabindex: 0 }, pairs(row.metadata)) : footnote("Not recorded.")));
   },
 };
 

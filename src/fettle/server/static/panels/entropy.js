@@ -1,7 +1,7 @@
 // How sure the model is: entropy of its predictions beside its surprise at the truth.
 
 import { evalChart } from "../curves.js";
-import { h } from "../dom.js";
+import { footnote } from "../dom.js";
 import { evalTrack } from "../evals.js";
 import { nats } from "../format.js";
 
@@ -18,7 +18,7 @@ export const entropy = {
         { key: "cross_entropy", label: "cross-entropy", colour: "--line-2", width: 2, points: true, dash: [6, 4], format: nats },
       ],
     });
-    context.body.append(h("p", { class: "footnote", text: "Held out. Cross-entropy above entropy: the model is surer than it is right." }));
+    context.body.append(footnote("Held out. Cross-entropy above entropy: the model is surer than it is right."));
     context.watch("evals", ({ evals }) => {
       for (const key of ["entropy", "cross_entropy"]) chart.setTrack(key, evalTrack(evals, key));
     });

@@ -1,17 +1,10 @@
 // The fixed eval over the run: exact match, cross-entropy and calibration, with 95 % intervals.
 
-import { evalChart } from "../curves.js";
-import { h } from "../dom.js";
-import { evalTrack } from "../evals.js";
-import { integer, measured, nats, percent } from "../format.js";
+import { metricChart } from "../curves.js";
+import { footnote, h } from "../dom.js";
+import { METRICS, evalTrack } from "../evals.js";
+import { integer, measured } from "../format.js";
 import { eventLines } from "./loss.js";
-
-/** @type {[string, string, string, (v: number) => string][]} */
-const METRICS = [
-  ["exact_match", "Exact match", "--line-3", percent],
-  ["cross_entropy", "Cross-entropy", "--line-2", nats],
-  ["expected_calibration_error", "Calibration error (ECE)", "--line-4", nats],
-];
 
 /** @type {import("../panel.js").PanelSpec} */
 export const evaluation = {
@@ -20,19 +13,18 @@ export const evaluation = {
   wide: true,
   mount(context) {
     const grid = h("div", { class: "charts" });
-    const note = h("p", { class: "footnote" });
+    const note = footnote();
     context.body.append(grid, note);
-    const charts = METRICS.map(([key, label, colour, format]) => {
+    const charts = Object.entries(METRICS).map(([key, metric]) => {
       const box = h("div", { class: "chart-box" });
       grid.append(box);
-      const specs = [{ key, label, colour, format, points: true, band: true, interval: true, width: 2 }];
-      return evalChart(context, box, { label, height: 170, specs });
+      return { key, chart: metricChart(context, box, key, metric) };
     });
     context.watch("evals", ({ evals }) => {
-      METRICS.forEach(([key], i) => charts[i].setTrack(key, evalTrack(evals, key)));
+      for (const { key, chart } of charts) chart.setTrack(key, evalTrack(evals, key));
       note.textContent = describe(evals);
     });
-    context.watch("verdict", (data) => charts.forEach((chart) => chart.setLines(eventLines(null, data.checkpoint))));
+    context.watch("verdict", (data) => charts.forEach(({ chart }) => chart.setLines(eventLines(null, data.checkpoint))));
   },
 };
 

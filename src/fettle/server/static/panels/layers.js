@@ -1,7 +1,7 @@
 // How far each layer moved from the weights that training began with.
 
 import { evalChart } from "../curves.js";
-import { fill, h } from "../dom.js";
+import { fill, footnote, h, scrollTable } from "../dom.js";
 import { decimal, integer, measured, notMeasured, percent } from "../format.js";
 import { choices } from "../panel.js";
 import { sign } from "../signs.js";
@@ -71,7 +71,7 @@ class History {
 
 /** @param {any} data @param {string} shown */
 function render(data, shown) {
-  if (!data.layers?.length) return h("p", { class: "footnote", text: "Not measured: the log holds no movement of layers." });
+  if (!data.layers?.length) return footnote("Not measured: the log holds no movement of layers.");
   const totals = data.layers.filter((/** @type {any} */ row) => row.group === "all");
   const most = data.top.map((/** @type {any} */ row) => totals.find((/** @type {any} */ total) => total.layer === row.layer) ?? row);
   return [
@@ -80,7 +80,7 @@ function render(data, shown) {
       return names.length ? h("p", { class: "warnings-line" }, sign("warning"), ` ${text}: ${names.join(", ")}.`) : null;
     }),
     shown === "groups" ? matrix(data.layers, totals) : bars(shown === "top" ? most : totals),
-    h("p", { class: "footnote", text: `‖ΔW‖ / ‖W‖ at step ${integer(data.step)}${data.method === "full" ? "; all weights are trained" : ""}.` }),
+    footnote(`‖ΔW‖ / ‖W‖ at step ${integer(data.step)}${data.method === "full" ? "; all weights are trained" : ""}.`),
   ];
 }
 
@@ -101,8 +101,7 @@ function bars(rows) {
     const gradient = measured(row.gradient_norm) ? `‖g‖ ${decimal(row.gradient_norm)}` : "";
     return h("tr", {}, h("th", { scope: "row", text: name(row) }), h("td", { class: "number" }, movement(row)), h("td", { class: "bar-cell" }, bar), h("td", { class: "number footnote", text: gradient }));
   };
-  const heads = ["Layer", "Movement", "Bar", "Gradient norm"].map((text) => h("th", { scope: "col", text }));
-  return h("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement of layers" }, h("table", { class: "bars" }, h("thead", { class: "hidden" }, h("tr", {}, heads)), h("tbody", {}, rows.map(line))));
+  return scrollTable("Movement of layers", ["Layer", "Movement", "Bar", "Gradient norm"], rows.map(line), { class: "bars", hidden: true });
 }
 
 /** @param {any} row */
@@ -123,7 +122,6 @@ function matrix(layers, totals) {
     box.style.setProperty("--share", `${(100 * (row?.relative_movement ?? 0)) / most}%`);
     return h("td", {}, box);
   };
-  const heads = groups.map((group) => h("th", { scope: "col", text: group }));
   const rows = totals.map((total) => h("tr", {}, h("th", { scope: "row", text: name(total) }), groups.map((group) => cell(total, group))));
-  return h("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Movement by layer and group, in %" }, h("table", { class: "heat" }, h("thead", {}, h("tr", {}, h("th", { scope: "col", text: "%" }), heads)), h("tbody", {}, rows)));
+  return scrollTable("Movement by layer and group, in %", ["%", ...groups], rows, { class: "heat" });
 }

@@ -1,6 +1,6 @@
 // Exact match by kind of prompt and length of the answer; a cell leads to its samples.
 
-import { fill, h } from "../dom.js";
+import { fill, footnote, h } from "../dom.js";
 import { integer, measured, nats, percent } from "../format.js";
 import { select } from "../panel.js";
 import { at, move, numberAt } from "../place.js";
@@ -31,7 +31,7 @@ function stepChoice(evals) {
 /** @param {import("../panel.js").Context} context @param {any} data */
 function render(context, data) {
   if (!data.cells?.length) {
-    fill(context.body, h("p", { class: "footnote", text: "Not measured: no fixed eval with per-sample results." }));
+    fill(context.body, footnote("Not measured: no fixed eval with per-sample results."));
     return;
   }
   const names = data.patterns.map((/** @type {any} */ cell) => cell.pattern);
@@ -49,7 +49,7 @@ function render(context, data) {
   fill(
     context.body,
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Exact match by pattern and length" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, rows, foot))),
-    h("p", { class: "footnote" }, `Exact match in % by tokens of the answer, the number of samples below; hatched: fewer than ${ENOUGH}, too few to judge; –: none seen.`, weakest ? ` Weakest with enough samples: ${weakest.pattern}${weakest.length ? `, ${weakest.length} tokens` : ""} (▼).` : "", " A cell leads to its samples."),
+    footnote(`Exact match in % by tokens of the answer, the number of samples below; hatched: fewer than ${ENOUGH}, too few to judge; –: none seen.`, weakest ? ` Weakest with enough samples: ${weakest.pattern}${weakest.length ? `, ${weakest.length} tokens` : ""} (▼).` : "", " A cell leads to its samples."),
   );
 }
 

@@ -1,7 +1,7 @@
 // Fixed prompts and what the model answered over time, word by word against the truth.
 
 import { wordDiff } from "../diff.js";
-import { fill, h } from "../dom.js";
+import { fill, footnote, h } from "../dom.js";
 import { integer, measured, notMeasured, percent, shown } from "../format.js";
 import { select } from "../panel.js";
 import { at, move, numberAt } from "../place.js";
@@ -33,7 +33,7 @@ export const predictions = {
 function render(context, data) {
   if (!data.prompts?.length) {
     fill(context.tools);
-    fill(context.body, h("p", { class: "footnote", text: "Not measured: no prompts were answered in this run." }));
+    fill(context.body, footnote("Not measured: no prompts were answered in this run."));
     return;
   }
   const prompt = data.prompts.find((/** @type {any} */ p) => p.prompt_id === at("prompt")) ?? data.prompts[0];

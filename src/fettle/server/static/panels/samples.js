@@ -1,6 +1,6 @@
 // Each held-out sample and what became of it over the evals: learned, forgotten, never learned.
 
-import { fill, h } from "../dom.js";
+import { fill, footnote, h, numeric, scrollTable } from "../dom.js";
 import { integer, nats, notMeasured, shown } from "../format.js";
 import { select } from "../panel.js";
 import { at, move, numberAt } from "../place.js";
@@ -51,21 +51,12 @@ function filters(matrix) {
 
 /** @param {any} data @param {number[]} steps */
 function render(data, steps) {
-  if (!data.samples?.length) return h("p", { class: "footnote", text: data.total || at("history") || at("pattern") || at("length") ? "No sample fits." : "Not measured: no fixed eval with per-sample results." });
+  if (!data.samples?.length) return footnote(data.total || at("history") || at("pattern") || at("length") ? "No sample fits." : "Not measured: no fixed eval with per-sample results.");
   const page = numberAt("page") ?? 0;
   const pages = Math.ceil(data.total / PAGE);
   const turn = (/** @type {number} */ to) => move({ page: to || null });
   return [
-    h(
-      "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of samples" },
-      h(
-        "table",
-        {},
-        h("thead", {}, h("tr", {}, ["Sample", "Pattern"].map((text) => h("th", { scope: "col", text })), ["Tokens", "CE"].map((text) => h("th", { scope: "col", class: "number", text })), ["At this eval", "History", "Right at each eval"].map((text) => h("th", { scope: "col", text })))),
-        h("tbody", {}, data.samples.map((/** @type {any} */ row) => line(row, steps))),
-      ),
-    ),
+    scrollTable("Table of samples", ["Sample", "Pattern", numeric("Tokens"), numeric("CE"), "At this eval", "History", "Right at each eval"], data.samples.map((/** @type {any} */ row) => line(row, steps)), { tall: false }),
     h("div", { class: "pager" }, h("span", { class: "footnote", text: `${integer(page * PAGE + 1)} to ${integer(page * PAGE + data.samples.length)} of ${integer(data.total)}` }), h("button", { type: "button", text: "Back", disabled: page === 0, onclick: () => turn(page - 1) }), h("button", { type: "button", text: "Next", disabled: page + 1 >= pages, onclick: () => turn(page + 1) })),
   ];
 }

@@ -1,6 +1,6 @@
 // What to do with the run, with which checkpoint, and why: the first thing a reader sees.
 
-import { copyText, fill, h } from "../dom.js";
+import { copyText, fill, footnote, h } from "../dom.js";
 import { integer, margin, measured, nats, notMeasured, percent, words } from "../format.js";
 import { sign } from "../signs.js";
 
@@ -43,7 +43,7 @@ function warnings(texts) {
 
 /** @param {string[]} names */
 function missing(names) {
-  return names.length ? h("p", { class: "footnote" }, h("b", { text: "Not measured: " }), names.join(", ")) : null;
+  return names.length ? footnote(h("b", { text: "Not measured: " }), names.join(", ")) : null;
 }
 
 /** @param {any} data */
@@ -59,7 +59,7 @@ function tiles(data) {
     tile("Calibration error", numbers.expected_calibration_error, nats, "", measured(numbers.samples) ? `ECE, ${integer(numbers.samples)} samples` : "ECE"),
     checkpointTile(data.checkpoint, data.evidence?.choice),
   );
-  return h("div", { class: "verdict-numbers" }, list, measured(numbers.step) ? h("p", { class: "footnote", text: `Numbers of the fixed eval at step ${integer(numbers.step)}.` }) : null);
+  return h("div", { class: "verdict-numbers" }, list, measured(numbers.step) ? footnote(`Numbers of the fixed eval at step ${integer(numbers.step)}.`) : null);
 }
 
 /** @param {string} label @param {any} value @param {(v: number) => string} format @param {string} range @param {any} below */

@@ -2,7 +2,7 @@
 
 import { getJson, getManySeries, runPath } from "../api.js";
 import { Chart } from "../chart.js";
-import { fill, h } from "../dom.js";
+import { fill, footnote, h } from "../dom.js";
 import { decimal, integer, measured, nats, notMeasured, percent, words } from "../format.js";
 import { address, at, move, numberAt, onMove } from "../place.js";
 import { evalTrack } from "../evals.js";
@@ -114,7 +114,7 @@ export class CompareView {
 
   /** @param {{key: string, values: any[]}[]} configs */
   configTable(configs) {
-    if (!configs.length) return h("p", { class: "footnote", text: "Their configurations are the same." });
+    if (!configs.length) return footnote("Their configurations are the same.");
     const names = this.ids.map((id) => h("th", { scope: "col" }, h("a", { href: address({ run: id }), text: id })));
     const rows = configs.map(({ key, values }) => {
       return h("tr", {}, h("th", { scope: "row", text: key }), values.map((/** @type {any} */ value) => h("td", { text: value === null || value === undefined ? "not set" : typeof value === "object" ? JSON.stringify(value) : String(value) })));
@@ -125,7 +125,7 @@ export class CompareView {
 
 /** @param {any} answer */
 function testTable(answer) {
-  if (!answer.tests.length) return h("p", { class: "footnote", text: "Not measured: a paired test needs fixed evals of the same samples in both runs." });
+  if (!answer.tests.length) return footnote("Not measured: a paired test needs fixed evals of the same samples in both runs.");
   const where = (/** @type {string} */ id) => {
     const step = answer.steps[answer.runs.indexOf(id)];
     return measured(step) ? `${id}, step ${integer(step)}` : id;

@@ -1,4 +1,4 @@
-"""The predictions stream of a run: answers to fixed prompts over time, one row a prompt and step."""
+"""A stream of rows beside the event log: what was predicted, what was evaluated; one writer a file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from fettle.runs.events import EventLog
 from fettle.runs.follow import LogFollower
 from fettle.runs.table import EventTable
 
-FILE = "predictions.jsonl"
 
+class RowLog:
+    """Appends rows of one type to a file that is made with the first of them."""
 
-class PredictionLog:
-    """Appends rows to `predictions.jsonl` in a folder that is made with the first of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+    def __init__(self, path: Path, type: str) -> None:
+        self._path = path
+        self._type = type
         self._log: EventLog | None = None
 
     @property
@@ -29,7 +28,7 @@ class PredictionLog:
         """Write rows. Raises OSError where no file can be made."""
         log = self._opened()
         for row in rows:
-            log.append("prediction", row)
+            log.append(self._type, row)
 
     def resume(self, step: int) -> None:
         """Rows after `step` are superseded from here on."""
@@ -48,20 +47,21 @@ class PredictionLog:
         return self._log
 
 
-class PredictionReader:
-    """The rows that count, by step and prompt; each call takes in what is new, and nothing is read twice."""
+class RowReader:
+    """The rows of one type that count; each call takes in what is new, and nothing is read twice."""
 
-    def __init__(self, folder: Path) -> None:
-        self._follower = LogFollower(folder / FILE)
+    def __init__(self, path: Path, type: str) -> None:
+        self._follower = LogFollower(path)
+        self._type = type
         self._table = EventTable()
         self._generation = 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """In the order they were written; [] where nothing was predicted."""
+        """In the order they were written; [] where there is no file."""
         records = self._follower.poll()
         if self._follower.generation != self._generation:
             self._generation = self._follower.generation
             self._table = EventTable()
         for record in records:
             self._table.add(record)
-        return self._table.records("prediction")
+        return self._table.records(self._type)

@@ -1,0 +1,39 @@
+"""Work in a forked process: imports are paid already, and its threads end with it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class KilledError(Exception):
+    """The process ended before the work did; the argument is its exit status, negative for a signal."""
+
+
+def forked(work: Callable[[], Any], environment: dict[str, str] | None = None) -> Any:
+    """What `work` returns or raises there."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "told"
+        child = os.fork()
+        if child == 0:
+            os.environ.update(environment or {})
+            outcome: tuple[bool, Any]
+            try:
+                outcome = True, work()
+            except BaseException as error:  # noqa: BLE001 - raised again in the parent
+                error.add_note(traceback.format_exc())
+                outcome = False, error
+            told.write_bytes(pickle.dumps(outcome))
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if not told.exists():
+            raise KilledError(status)
+        good, value = pickle.loads(told.read_bytes())
+    if good:
+        return value
+    raise value
