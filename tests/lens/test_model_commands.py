@@ -1,4 +1,4 @@
-"""`fettle lens steer` and `fettle lens drift` on a small decoder, from its lenses on."""
+"""`fettle lens steer`, `drift` and `verify` on a small decoder, from its lenses on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,3 +167,18 @@ def test_drift_of_a_model_that_reads_otherwise_is_refused(world: World) -> None:
     empty.write_text("\n")
     done = lens("drift", str(world.folder / "base"), *world.common, "--texts", str(empty))
     assert isinstance(done.exception, DataError)
+
+
+def test_verify_measures_dtypes_and_batches_on_the_texts_of_a_pack(world: World) -> None:
+    command = ["verify", world.pack, "--bank", str(world.folder / "verified"), "--device", "cpu"]
+    done = lens(*command, "--json")
+    assert done.exception is None, done.exception
+    told = orjson.loads(done.stdout)
+    assert set(told) == {"float32 to bfloat16", "bfloat16 to float32", "batches to one at a time"}
+    assert told["batches to one at a time"]["safe"]
+    assert told["batches to one at a time"]["score"] < 1e-3
+    assert told["float32 to bfloat16"]["score"] > told["batches to one at a time"]["score"]
+    assert len(told["bfloat16 to float32"]["lenses"]) == 3
+    shown = lens(*command)
+    assert shown.exit_code == 0
+    assert "safe" in shown.stdout
