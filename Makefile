@@ -37,6 +37,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/verdict.py
 	$(BIN)/python benchmarks/monitor.py
 	$(BIN)/python benchmarks/lens_extraction.py
+	$(BIN)/python benchmarks/lenses.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py

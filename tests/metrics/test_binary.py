@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from fettle.metrics.binary import (
-    auroc,
-    average_precision,
-    best_threshold,
-    binary_scores,
-    contested_auroc,
-    placements,
-    precision_at,
-)
+from fettle.metrics.auroc import auroc, contested_auroc, placements
+from fettle.metrics.binary import average_precision, best_threshold, binary_scores, precision_at
 
 
 def drawn(seed: int, positives: int, negatives: int, shift: float = 1.5, ties: bool = False):

@@ -10,6 +10,9 @@ COMMANDS = {
     "train": "Train, grade and calibrate a lens for every concept of a pack, from nothing.",
     "show": "The lenses of a pack: results, grades, and the texts that they answer to most.",
     "grade": "Judge and grade a pack on its sealed test, or on other texts.",
+    "verify": "Whether lenses may cross dtypes, batch sizes and devices.",
+    "steer": "Steer a model by a lens: how far its evidence moves, and what that costs.",
+    "drift": "Which concepts a fine-tune moved: lenses of its base model over its checkpoints.",
     "extract": "Activations of texts into a bank, each text once.",
 }
 

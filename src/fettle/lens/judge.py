@@ -11,7 +11,8 @@ import numpy as np
 from fettle.lens.linear import LinearLenses
 from fettle.lens.problem import Floats, LensRows
 from fettle.metrics import BinaryScores, Estimate, best_threshold, binary_scores
-from fettle.metrics.binary import BALANCED, contested_auroc, contested_threshold, f1_at
+from fettle.metrics.auroc import contested_auroc
+from fettle.metrics.binary import BALANCED, contested_threshold, f1_at
 
 SCORES_AT_ONCE = 2**23
 """Scores held at a time: 32 MB, and as much again for what is made of them."""

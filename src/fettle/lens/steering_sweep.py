@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fettle.data import Sequence as Tokenised
+from fettle.errors import ModelError
+from fettle.evaluation.subject import Subject
 from fettle.lens.activations import pooled_activations
 from fettle.lens.direction import Direction
-from fettle.lens.spec import ExtractionSpec
+from fettle.lens.extract import Extractor
+from fettle.lens.lens_pack import LensPack
+from fettle.lens.spec import ExtractionSpec, check_same, read_spec
 from fettle.lens.steering import Steer, steering
-from fettle.lens.tokens import Tokens
+from fettle.lens.tokens import TextTokenizer, Tokens
 from fettle.metrics import Estimate, mean_estimate, perplexity, token_cross_entropy
 from fettle.scoring import score
+from fettle.scoring.decoder import unwrapped
+from fettle.train.model import load_tokenizer
 
 Floats = NDArray[np.float32]
 
@@ -76,3 +84,30 @@ def _evidence(model: Any, direction: Direction, texts: Sequence[Tokens], spec: E
 def _cross_entropy(model: Any, sequences: Sequence[Tokenised]) -> Estimate | None:
     scores = score(model, sequences)
     return token_cross_entropy(scores.cross_entropy_sum, scores.tokens)
+
+
+def sweep_pack(
+    pack: LensPack,
+    subject: Subject,
+    direction: Direction,
+    steer: Callable[[float], Steer],
+    strengths: Sequence[float],
+    texts: Sequence[str],
+    *,
+    at: int | None = None,
+    device: str = "auto",
+) -> list[Steered]:
+    """The sweep on the model of a pack. Raises ModelError for another model, or one without a next token."""
+    spec = read_spec(pack.identity["spec"], "the pack")
+    if spec.source == "generated":
+        # Evidence is then read on the neutral texts themselves, by teacher forcing.
+        spec = spec.model_copy(update={"source": "prompt", "generation": None})
+    with TemporaryDirectory() as nowhere:
+        own = read_spec(pack.identity["spec"], "the pack")
+        extractor = Extractor(subject, own, Path(nowhere), device=device)
+        check_same(extractor.bank.identity, pack.identity, "the pack")
+    model = extractor.model.use(subject)
+    if unwrapped(model).get_output_embeddings() is None:
+        raise ModelError(f"{subject.model}: predicts no next token, so steering it has no price to show")
+    tokens = TextTokenizer(load_tokenizer(subject.tokenizer), spec).tokens(texts)
+    return sweep(model, direction, steer, strengths, tokens, spec, at=at)

@@ -1,6 +1,7 @@
 """Arithmetic: numbers in, numbers out. Knows no files, and imports no torch."""
 
-from fettle.metrics.binary import BinaryScores, area_under_curve, auroc, best_threshold, binary_scores
+from fettle.metrics.auroc import area_under_curve, auroc
+from fettle.metrics.binary import BinaryScores, best_threshold, binary_scores
 from fettle.metrics.calibration import (
     brier_score,
     calibration_bins,

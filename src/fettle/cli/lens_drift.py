@@ -1,0 +1,106 @@
+"""`fettle lens drift`: which concepts a fine-tune moved."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fettle.cli.lens_options import run_options
+from fettle.cli.output import console, number, print_json
+
+if TYPE_CHECKING:
+    from fettle.lens.run_drift import RunDrift
+
+SHADES = " ░▒▓█"
+
+
+@click.command("drift")
+@click.argument("run", type=str)
+@click.option("--lenses", "pack", type=click.Path(path_type=Path), default=Path("lenses"), show_default=True,
+              help="Pack of the run's base model.")  # fmt: skip
+@click.option("--texts", type=click.Path(path_type=Path), help="One text a line. Default: plain sentences.")
+@click.option("--checkpoints", default="all", show_default=True, help="all, last, or steps such as 10,20.")
+@click.option("--control", "controls", multiple=True, metavar="RUN",
+              help="A run from the same base that taught nothing in particular, by its last checkpoint; "
+              "two or more are needed.")  # fmt: skip
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Lenses shown.")
+@run_options
+def command(
+    run: str,
+    pack: Path,
+    texts: Path | None,
+    checkpoints: str,
+    controls: tuple[str, ...],
+    top: int,
+    bank: Path,
+    device: str,
+    batch_tokens: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Concepts that the checkpoints of a run moved, read with frozen lenses of its base model.
+
+    Shift is the mean change on neutral texts, in deviations of texts without the concept; effect is its
+    distance from the other lenses. A lens has moved (*) where neither chance nor what any training does
+    explains it: judged beside control runs where two are given, else beside the other lenses.
+
+    \b
+    Example:
+      fettle lens drift runs/latest --lenses lenses
+      fettle lens drift runs/tuned --control runs/control-1 --control runs/control-2 --json
+    """
+    from fettle.evaluation.subject import Subject, find_subjects
+    from fettle.lens.lens_pack import read_pack
+    from fettle.lens.neutral_texts import NEUTRAL, read_texts
+    from fettle.lens.run_drift import run_drift
+    from fettle.runs import configure_logging
+    from fettle.scoring.progress import progress_bar
+
+    configure_logging(None, level="WARNING")
+    lenses = read_pack(pack)
+    adapter: str | None = lenses.about["adapter"]
+    base = Subject("base", 0, lenses.about["model"], None if adapter is None else Path(adapter))
+    subjects, skipped = find_subjects(run, checkpoints, base=False)
+    for left in skipped:
+        click.echo(f"fettle: {left.name} is left out: {left.reason}", err=True)
+    others = [find_subjects(control, "last", base=False)[0][-1] for control in controls]
+    with progress_bar("extracting", "tokens", enabled=not quiet and sys.stderr.isatty()) as show:
+        found = run_drift(
+            lenses, base, subjects, list(NEUTRAL) if texts is None else read_texts(texts), bank,
+            controls=others, device=device, batch_tokens=batch_tokens, on_tokens=show,
+        )  # fmt: skip
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print(found, top)
+
+
+def _print(found: RunDrift, top: int) -> None:
+    """The lenses that moved most at the last checkpoint, over all checkpoints."""
+    from rich.table import Table
+
+    last = found.drifts[-1]
+    largest = max(float(abs(drift.shift).max()) for drift in found.drifts) or 1.0
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    for name in ("lens", "shift", "interval", "effect", "", "over checkpoints"):
+        table.add_column(name, justify="right" if name in ("shift", "effect") else "left")
+    order: list[int] = last.order.tolist()
+    for c in order[:top]:
+        sizes = [abs(float(drift.shift[c])) / largest for drift in found.drifts]
+        table.add_row(
+            found.concepts[c], f"{last.shift[c]:+.2f}", f"{last.low[c]:+.2f} to {last.high[c]:+.2f}",
+            number(float(last.effect[c]), 1), "*" if last.moved[c] else "",
+            "".join(SHADES[min(4, int(5 * size))] for size in sizes),
+        )  # fmt: skip
+    steps = ", ".join(subject.name for subject in found.checkpoints)
+    console().print(f"{len(found.texts)} texts; {steps}; deviations of texts without the concept")
+    console().print(table)
+    moved = [found.concepts[c] for c in order if last.moved[c]]
+    if moved:
+        example = found.texts[int(last.examples(order[0], 1)[0])]
+        console().print(f"moved: {', '.join(moved)}; '{found.concepts[order[0]]}' most in: {example}")
+    else:
+        console().print("no lens moved beyond what any training does")
