@@ -25,7 +25,7 @@ def print_pack(pack: LensPack, chosen: Sequence[int] | None = None) -> None:
     console().print(
         f"{told['lenses']} lenses on layer {told['layer']}, {told['graduated']} graduated   grades {grades}\n"
         f"sealed test of {told['test']['texts']} texts: F1 {number(told['mean_test_f1'], 3)}  "
-        f"AUROC {number(told['mean_test_auroc'], 3)}\nbaselines: {baselines}",
+        f"AUROC {number(told['mean_test_auroc'], 3)}\nAUROC of baselines  {baselines}",
     )
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("lens", "grade", "F1", "AUROC", "words", "selectivity", "standing"):

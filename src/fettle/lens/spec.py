@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -67,7 +67,19 @@ def read_spec(values: Mapping[str, Any], where: str) -> ExtractionSpec:
 
 def check_same(asked: Mapping[str, Any], stored: Mapping[str, Any], where: str) -> None:
     """Raises ModelError that names what differs between two specs or identities."""
-    differing = [key for key in {**stored, **asked} if asked.get(key) != stored.get(key)]
+    before, now = _flat(stored), _flat(asked)
+    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if differing:
-        what = ", ".join(f"{key} {stored.get(key)!r}, not {asked.get(key)!r}" for key in differing)
+        what = ", ".join(f"{key} {before.get(key)!r}, not {now.get(key)!r}" for key in differing)
         raise ModelError(f"{where}: was made with {what}. Give the same, or another place for the new one")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values under dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": v for name, v in _flat(cast("Mapping[str, Any]", value)).items()}
+        else:
+            flat[key] = value
+    return flat
