@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from checkpoints_on_disk import run_evaluation as run
-from checkpoints_on_disk import save_adapter, save_base, write_chats
+from checkpoints_on_disk import save_adapter, save_base, write_chats, write_run
 from fettle.cli import main
 from fettle.config import EvaluationConfig
 from fettle.data import ChatEncoder, read_examples
@@ -26,7 +26,10 @@ from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.evaluate import evaluate
 from fettle.evaluation.loaded_model import LoadedModel
 from fettle.evaluation.results import Evaluation, Progress
+from fettle.evaluation.results_folder import ResultsFolder
 from fettle.evaluation.subject import Subject, find_subjects
+from fettle.runs import RunFolder, RunReader
+from fettle.runs.discover import RunFinder, newest_run
 from fettle.runs.records import SampleResults
 from fettle.scoring import score
 from tiny_models import tiny_tokenizer
@@ -261,3 +264,14 @@ def test_the_command_prints_json_and_takes_models(
     printed = json.loads(capsys.readouterr().out)
     assert [(r["name"], r["samples"]) for r in printed["results"]] == [("step_30", 9), ("base", 9)]
     assert Path(printed["folder"]).is_dir()
+
+
+def test_results_are_not_taken_for_a_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, steps=(10,))
+    folder = ResultsFolder.create(tmp_path / "eval_runs", "valid", "device: cpu\n")
+    folder.write_metadata({"state": "running"})
+    assert RunFinder(tmp_path).find() == [run]
+    assert newest_run(tmp_path) == run
+    assert not RunFolder.is_run(folder.path)
+    with pytest.raises(RunError, match="no run"):
+        RunReader(folder.path)

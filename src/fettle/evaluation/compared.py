@@ -16,6 +16,7 @@ from fettle.data.example import Message, message_text
 from fettle.decide.paired import Metric, SampleValues, sample_values
 from fettle.errors import DataError, RunError
 from fettle.runs import RunReader
+from fettle.runs.folder import RESULTS
 
 PREDICTIONS = "predictions.jsonl"
 METRICS: tuple[Metric, ...] = ("exact_match", "cross_entropy")
@@ -41,7 +42,7 @@ def find_results(path: Path, step: int | None = None) -> list[Compared]:
 
     `step` chooses the eval of a run, by default the last. Raises RunError where there are none.
     """
-    files = sorted(path.glob(f"results/**/{PREDICTIONS}"), key=_order) or sorted(path.glob(PREDICTIONS))
+    files = sorted(path.glob(f"{RESULTS}/**/{PREDICTIONS}"), key=_order) or sorted(path.glob(PREDICTIONS))
     if files:
         return [_read(file) for file in files]
     if not RunReader.is_run(path):
@@ -92,7 +93,7 @@ def _last_prompt(messages: list[Message]) -> str:
 
 def _name(file: Path) -> str:
     inside = file.parent
-    return inside.name if inside.parent.name in ("results", "") else f"{inside.parent.name}/{inside.name}"
+    return inside.name if inside.parent.name in (RESULTS, "") else f"{inside.parent.name}/{inside.name}"
 
 
 def _order(file: Path) -> tuple[int, str]:

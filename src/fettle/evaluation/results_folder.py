@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from fettle.errors import RunError
-from fettle.runs.folder import read_json, replace_file
+from fettle.runs.folder import RESULTS, read_json, replace_file
 
 METADATA = "metadata.json"
 CONFIG = "config.yaml"
+CONSOLIDATED = "consolidated_metrics.csv"
 JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -36,6 +37,8 @@ class ResultsFolder:
         while path.exists():
             path, count = root / f"{stem}-{count}", count + 1
         folder = cls(path)
+        # Before the files that a run has as well: what finds runs leaves this folder out by it.
+        folder._write(f"{RESULTS}/{CONSOLIDATED}", b"")
         folder._write(CONFIG, config_yaml.encode())
         return folder
 
@@ -56,7 +59,7 @@ class ResultsFolder:
     @classmethod
     def is_one(cls, path: Path) -> bool:
         """Whether a folder holds results of `fettle eval`."""
-        return next(path.glob("results/**/summary.json"), None) is not None
+        return next(path.glob(f"{RESULTS}/**/summary.json"), None) is not None
 
     def write_metadata(self, values: Mapping[str, Any]) -> None:
         """What was evaluated, on what, and what it took."""
@@ -68,23 +71,23 @@ class ResultsFolder:
     ) -> None:  # fmt: skip
         """What came out for one checkpoint; `summary.json` last, so that it says the others are there."""
         lines = b"".join(orjson.dumps(row, option=JSON_OPTIONS) + b"\n" for row in predictions)
-        self._write(f"results/{name}/predictions.jsonl", lines)
-        self._write(f"results/{name}/metrics.csv", _csv(rows))
+        self._write(f"{RESULTS}/{name}/predictions.jsonl", lines)
+        self._write(f"{RESULTS}/{name}/metrics.csv", _csv(rows))
         text = orjson.dumps(summary, option=JSON_OPTIONS | orjson.OPT_INDENT_2)
-        self._write(f"results/{name}/summary.json", text)
+        self._write(f"{RESULTS}/{name}/summary.json", text)
 
     def write_tasks(self, name: str, results: Mapping[str, Any]) -> None:
         """What lm-evaluation-harness gave for one checkpoint, as it gave it."""
         options = JSON_OPTIONS | orjson.OPT_INDENT_2
-        self._write(f"results/{name}/tasks.json", orjson.dumps(results, option=options, default=str))
+        self._write(f"{RESULTS}/{name}/tasks.json", orjson.dumps(results, option=options, default=str))
 
     def write_consolidated(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One row a checkpoint."""
-        self._write("results/consolidated_metrics.csv", _csv(rows))
+        self._write(f"{RESULTS}/{CONSOLIDATED}", _csv(rows))
 
     def read_summaries(self) -> dict[str, dict[str, Any]]:
         """`summary.json` of each result by its name, `step_10` or `step_10/<data>`."""
-        root = self.path / "results"
+        root = self.path / RESULTS
         files = sorted(root.glob("**/summary.json"))
         return {str(file.parent.relative_to(root)): read_json(file) or {} for file in files}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from fettle.runs.checkpoints import NAME
-from fettle.runs.folder import CALLBACK_FOLDER, CONFIG, METADATA, METRICS, STATUS, RunFolder
+from fettle.runs.folder import CALLBACK_FOLDER, CONFIG, METADATA, METRICS, RESULTS, STATUS, RunFolder
 from fettle.runs.huggingface import STATE
 from fettle.runs.llama_factory import TRAINER_LOG
 
@@ -72,7 +72,7 @@ class RunFinder:
         names = {entry.name for entry in entries}
         folders = [e for e in entries if e.name[0] != "." and e.name not in LEFT_OUT and self._is_inside(e)]
         is_run = (
-            (METADATA in names and CONFIG in names)
+            (METADATA in names and CONFIG in names and RESULTS not in names)
             or bool(names & LOGS)
             or any("tfevents" in name for name in names)
             or any(NAME.match(e.name) and Path(path, e.name, STATE).is_file() for e in folders)

@@ -27,6 +27,8 @@ CONFIG, METADATA, METRICS, STATUS, CONTROL = (
 )
 
 
+# A folder of `fettle eval` holds config.yaml and metadata.json as well, and these.
+RESULTS = "results"
 # Where fettle's callback writes its run, in the output folder of another trainer.
 CALLBACK_FOLDER = "fettle"
 # What describes a run takes kilobytes; a reader must not fill its memory with what does not.
@@ -70,7 +72,8 @@ class RunFolder:
     @staticmethod
     def is_run(path: Path) -> bool:
         """Whether a folder is a run folder of fettle."""
-        return (path / METADATA).is_file() and (path / CONFIG).is_file()
+        described = (path / METADATA).is_file() and (path / CONFIG).is_file()
+        return described and not (path / RESULTS).is_dir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
