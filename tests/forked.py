@@ -21,15 +21,11 @@ def forked(work: Callable[[], Any], environment: dict[str, str] | None = None) -
         told = Path(folder) / "told"
         child = os.fork()
         if child == 0:
-            os.environ.update(environment or {})
-            outcome: tuple[bool, Any]
+            # Whatever happens it ends here: what went on would be a second pytest.
             try:
-                outcome = True, work()
-            except BaseException as error:  # noqa: BLE001 - raised again in the parent
-                error.add_note(traceback.format_exc())
-                outcome = False, error
-            told.write_bytes(pickle.dumps(outcome))
-            os._exit(0)
+                told.write_bytes(_outcome(work, environment or {}))
+            finally:
+                os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if not told.exists():
             raise KilledError(status)
@@ -37,3 +33,18 @@ def forked(work: Callable[[], Any], environment: dict[str, str] | None = None) -
     if good:
         return value
     raise value
+
+
+def _outcome(work: Callable[[], Any], environment: dict[str, str]) -> bytes:
+    os.environ.update(environment)
+    try:
+        return pickle.dumps((True, work()))
+    except BaseException as error:  # noqa: BLE001 - raised again in the parent
+        text = traceback.format_exc()
+        try:
+            error.add_note(text)
+            told = pickle.dumps((False, error))
+            pickle.loads(told)
+        except Exception:  # noqa: BLE001 - not every error can be sent
+            return pickle.dumps((False, RuntimeError(text)))
+        return told
