@@ -1,13 +1,17 @@
 """Shared by every test: one torch thread, an offline hub, real data where it is."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+
+from page.browser import chromium
 
 REAL_DATA = Path(os.environ.get("FETTLE_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -34,3 +38,10 @@ def _one_torch_thread() -> None:
     except ModuleNotFoundError:
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One for all tests of a worker: a second one beside it would be refused."""
+    with chromium() as browser:
+        yield browser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,16 @@ def test_draws_have_seeds_of_their_own_and_come_again(model: Any) -> None:
     assert usage.prompt_tokens is not None
     assert usage.completion_tokens is not None
     assert server.cost == pytest.approx((2 * usage.prompt_tokens + 10 * usage.completion_tokens) / 1e6)
+
+
+def test_it_answers_where_a_loop_runs_already_as_in_a_notebook(faulty: FaultyServer) -> None:
+    async def cell() -> list[list[EndpointAnswer]]:
+        return endpoint(faulty.url).answers(CHATS, GREEDY)
+
+    # In a thread of its own: that of the test has a loop where a browser was tested before.
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(asyncio.run, cell()).result()
+    assert [len(answers) for answers in found] == [1] * len(CHATS)
 
 
 def test_a_conversation_that_is_refused_does_not_end_the_others(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures for the page: one browser, one server over generated runs, one fresh tab a test."""
+"""Fixtures for the page: one server over generated runs, one fresh tab a test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from page.browser import chromium
 from page.rich_run import RichRun, write_rich_run
 from server.live_server import serving
 
@@ -50,12 +49,6 @@ def address(runs: Path) -> Iterator[str]:
     """A server that stays up for all tests."""
     with running(runs) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

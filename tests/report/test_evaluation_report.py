@@ -14,7 +14,6 @@ from fettle.cli import main
 from fettle.errors import RunError
 from fettle.evaluation.results_folder import ResultsFolder
 from fettle.report.evaluation import gather, write_evaluation_report
-from page.browser import chromium
 
 SKILL = {"base": 0.1, "step_10": 0.6, "step_20": 0.8, "step_30": 0.8, "step_40": 0.5}
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -84,25 +83,25 @@ def test_cross_entropy_decides_where_nothing_is_right(tmp_path: Path) -> None:
     assert section.best.name == "step_10"
 
 
-def test_the_page_opens_from_disk_and_shows_it(tmp_path: Path) -> None:
+def test_the_page_opens_from_disk_and_shows_it(browser: Any, tmp_path: Path) -> None:
     path = write(tmp_path, SKILL)
     report = write_evaluation_report(path)
     assert report == path / "report.html"
     assert (path / "plots/evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert len(report.read_bytes()) < 400_000
     told: list[str] = []
-    with chromium() as browser:
-        page = browser.new_page()
-        page.on("console", lambda message: told.append(message.text))
-        page.on("request", lambda request: told.append(request.url))
-        page.goto(f"file://{report}")
-        text = page.locator("body").inner_text()
-        assert page.locator("figure svg").count() == 3
-        assert page.locator("img").count() == 0
-        rows = page.locator("table").first.locator("tbody tr").all_inner_texts()
-        wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        page.set_viewport_size({"width": 390, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page = browser.new_page()
+    page.on("console", lambda message: told.append(message.text))
+    page.on("request", lambda request: told.append(request.url))
+    page.goto(f"file://{report}")
+    text = page.locator("body").inner_text()
+    assert page.locator("figure svg").count() == 3
+    assert page.locator("img").count() == 0
+    rows = page.locator("table").first.locator("tbody tr").all_inner_texts()
+    wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.close()
     assert wide
     assert told == [f"file://{report}"]
     assert "Use step_20." in text

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from fettle.config.config import Config
 from fettle.config.document import KeyPath
 from fettle.config.keys import closest, meant
-from fettle.config.strict import DISAGREEMENT
+from fettle.config.strict import DISAGREEMENT, Strict
 
 _EXAMPLES = {
     "model": "model: Qwen/Qwen3-0.6B",
@@ -62,17 +63,20 @@ def report(findings: Sequence[Finding], origins: Origins) -> str:
     return "\n".join(dict.fromkeys(finding.render(origins) for finding in ordered))
 
 
-def findings(error: ValidationError) -> list[Finding]:
-    """What pydantic found, each once; a key missing only because it is misspelt is not reported twice."""
+def findings(error: ValidationError, model: type[Strict] = Config) -> list[Finding]:
+    """What pydantic found wrong with a `model`, each once.
+
+    A key that is missing only because it is misspelt is not reported twice.
+    """
     details = error.errors(include_url=False)
     unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
-    suggested = {_meant(detail["loc"]) for detail in unknown}
+    suggested = {_meant(detail["loc"], model) for detail in unknown}
     kept = [
         detail
         for detail in details
         if not (detail["type"] == "missing" and _covered(".".join(map(str, detail["loc"])), suggested))
     ]
-    return [finding for detail in kept for finding in _findings(detail)]
+    return [finding for detail in kept for finding in _findings(detail, model)]
 
 
 def _covered(missing: str, suggested: set[str | None]) -> bool:
@@ -80,22 +84,22 @@ def _covered(missing: str, suggested: set[str | None]) -> bool:
     return any(key is not None and (key == missing or key.startswith(f"{missing}.")) for key in suggested)
 
 
-def _meant(path: KeyPath) -> str | None:
-    return meant(".".join(str(part) for part in path[:-1]), str(path[-1]))
+def _meant(path: KeyPath, model: type[Strict]) -> str | None:
+    return meant(".".join(str(part) for part in path[:-1]), str(path[-1]), model)
 
 
-def _findings(detail: ErrorDetails) -> list[Finding]:
+def _findings(detail: ErrorDetails, model: type[Strict]) -> list[Finding]:
     if detail["type"] == DISAGREEMENT:
         problems: dict[str, str] = detail.get("ctx", {})["problems"]
         return [Finding((*detail["loc"], key), text) for key, text in problems.items()]
-    return [_finding(detail)]
+    return [_finding(detail, model)]
 
 
-def _finding(detail: ErrorDetails) -> Finding:
+def _finding(detail: ErrorDetails, model: type[Strict]) -> Finding:
     path = detail["loc"]
     name = str(path[-1]) if path else ""
     if detail["type"] == "extra_forbidden":
-        return Finding(path, f"unknown key '{name}'. {_suggestion(path)}")
+        return Finding(path, f"unknown key '{name}'. {_suggestion(path, model)}")
     if detail["type"] == "missing":
         dotted = ".".join(map(str, path))
         example = _EXAMPLES.get(dotted)
@@ -113,9 +117,9 @@ def _named(path: KeyPath, *, whole: bool = False) -> KeyPath:
     return keys[last_name:]
 
 
-def _suggestion(path: KeyPath) -> str:
+def _suggestion(path: KeyPath, model: type[Strict]) -> str:
     section, name = ".".join(str(part) for part in path[:-1]), str(path[-1])
-    key = meant(section, name)
+    key = _meant(path, model)
     if key is None:
         return f"The documentation lists the keys{f' of {section}' if section else ''}"
     parent, _, leaf = key.rpartition(".")

@@ -79,32 +79,33 @@ def keys_of(model: type[Strict], above: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 @cache
-def all_keys() -> tuple[str, ...]:
+def all_keys(model: type[Strict] = Config) -> tuple[str, ...]:
     """Every key as a dotted path, in the order of the documentation."""
-    return tuple(".".join(path) for path in keys_of(Config))
+    return tuple(".".join(path) for path in keys_of(model))
 
 
-def meant(section: str, name: str) -> str | None:
-    """The dotted path of the key that an unknown `name` in `section` was most likely meant to be.
+def meant(section: str, name: str, model: type[Strict] = Config) -> str | None:
+    """The dotted path of the key of `model` that an unknown `name` in `section` was most likely meant to be.
 
     In this order: the same name but for case and dashes, the same name in
     another section, the name another trainer gives it, a near miss among the
     section's own keys, a near miss anywhere.
     """
     prefix = f"{section}." if section else ""
-    own = {key.removeprefix(prefix): key for key in all_keys() if key.rpartition(".")[0] == section}
-    elsewhere = {key.rpartition(".")[2]: key for key in reversed(all_keys())}
+    keys = all_keys(model)
+    own = {key.removeprefix(prefix): key for key in keys if key.rpartition(".")[0] == section}
+    elsewhere = {name: key for name, key in OTHER_NAMES.items() if key in keys}
+    elsewhere |= {key.rpartition(".")[2]: key for key in reversed(keys)}
     lowered = name.strip().lower().replace("-", "_").replace(" ", "_")
     if lowered in own:
         return own[lowered]
-    exact = elsewhere.get(lowered) or OTHER_NAMES.get(lowered)
-    if exact is not None:
-        return exact
+    if lowered in elsewhere:
+        return elsewhere[lowered]
     near = closest(lowered, list(own), 0.6)
     if near is not None:
         return own[near]
-    far = closest(lowered, [*elsewhere, *OTHER_NAMES], 0.75)
-    return None if far is None else elsewhere.get(far) or OTHER_NAMES[far]
+    far = closest(lowered, list(elsewhere), 0.75)
+    return None if far is None else elsewhere[far]
 
 
 def closest(name: str, candidates: list[str], cutoff: float) -> str | None:

@@ -54,7 +54,7 @@ def check_section(section: type[SectionT], values: Mapping[str, Any] | None, nam
     try:
         return section.model_validate(dict(values or {}))
     except ValidationError as error:
-        raise ConfigError(report(findings(error), Origins(name, {}, {}))) from None
+        raise ConfigError(report(findings(error, section), Origins(name, {}, {}))) from None
 
 
 def override(values: dict[str, Any], argument: str, origins: Origins) -> str | None:

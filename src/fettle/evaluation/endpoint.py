@@ -119,7 +119,7 @@ class Endpoint:
                 if on_answer is not None:
                     on_answer(answer)
 
-        asyncio.run(collect())
+        _finish(collect)
         return [sorted(answers, key=lambda answer: answer.number) for answers in found]
 
     def scores(
@@ -134,7 +134,7 @@ class Endpoint:
                 if on_score is not None:
                     on_score(score)
 
-        asyncio.run(collect())
+        _finish(collect)
         return [found[i] for i in range(len(sequences))]
 
     async def answers_as_they_come(
@@ -246,3 +246,15 @@ class Endpoint:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, *done, return_exceptions=True)
+
+
+def _finish(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run to the end, in a thread of its own: that of a notebook has a loop that runs already."""
+    from anyio.from_thread import start_blocking_portal  # Comes with httpx.
+
+    with start_blocking_portal() as portal:
+        try:
+            portal.call(work)
+        except BaseException:
+            portal.call(portal.stop, True)
+            raise
