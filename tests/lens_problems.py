@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from fettle.lens.judge import judge_held_out, negative_moments
+from fettle.lens.lens_pack import LensPack
 from fettle.lens.problem import LensProblem
+from fettle.lens.ridge import fit_ridge
 
 SHARES = (("train", 0.4), ("select", 0.1), ("calibrate", 0.1), ("test", 0.4))
 
@@ -52,3 +55,22 @@ def split(owner: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> di
         for group, where in zip(own, np.searchsorted(ends, place), strict=True):
             sets[SHARES[where][0]] += np.flatnonzero(groups == group).tolist()
     return {name: np.array(sorted(rows), dtype=np.int64) for name, rows in sets.items()}
+
+
+def pack_of(problem: LensProblem, layer: int = 3) -> LensPack:
+    """Ridge lenses on the training texts, of no model; a record holds the F1 held out."""
+    rows = problem.rows("train")
+    fit = fit_ridge(rows, 0.1)
+    held_out = judge_held_out(fit, rows)
+    mean, deviation = negative_moments(held_out)
+    return LensPack(
+        concepts=problem.concepts,
+        layer=layer,
+        identity={},
+        lenses=fit.lenses,
+        thresholds=np.array([h.threshold for h in held_out], dtype=np.float32),
+        negative_mean=mean,
+        negative_deviation=deviation,
+        platts=[None] * rows.lenses,
+        records=[{"f1": h.f1} for h in held_out],
+    )

@@ -9,12 +9,11 @@ import torch
 from scipy import sparse
 
 from fettle.lens.activations import pooled_activations
-from fettle.lens.judge import judge_held_out
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.problem import LensProblem
-from fettle.lens.ridge import fit_ridge
 from fettle.lens.spec import ExtractionSpec
 from fettle.lens.tokens import Tokens
+from lens_problems import pack_of
 from tiny_models import tiny_model
 
 CONCEPTS, WORDS, TEXTS = 30, 6, 30
@@ -74,12 +73,4 @@ def lens_pack(model: Any, seed: int) -> LensPack:
         groups=np.arange(owner.size),
         sets={"train": np.arange(owner.size), "select": empty, "calibrate": empty, "test": empty},
     )
-    rows = problem.rows("train")
-    fit = fit_ridge(rows, 0.1)
-    held_out = judge_held_out(fit, rows)
-    numbers = [(h.threshold, h.negative_mean, h.negative_deviation) for h in held_out]
-    thresholds, means, deviations = np.array(numbers, dtype=np.float32).T
-    return LensPack(
-        problem.concepts, LAYER, {}, fit.lenses, thresholds, means, deviations, [None] * CONCEPTS,
-        [{"f1": h.f1} for h in held_out],
-    )  # fmt: skip
+    return pack_of(problem, layer=LAYER)

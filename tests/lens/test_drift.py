@@ -8,32 +8,9 @@ from sklearn import metrics as sk
 
 from fettle.errors import DataError
 from fettle.lens.drift import Drift, drift, readings
-from fettle.lens.judge import judge_held_out
-from fettle.lens.lens_pack import LensPack
-from fettle.lens.problem import LensProblem
-from fettle.lens.ridge import fit_ridge
-from lens_problems import clusters
+from lens_problems import clusters, pack_of
 
 PROBLEM = clusters(concepts=30, features=80, distance=5.0)
-
-
-def pack_of(problem: LensProblem) -> LensPack:
-    rows = problem.rows("train")
-    fit = fit_ridge(rows, 0.1)
-    held_out = judge_held_out(fit, rows)
-    return LensPack(
-        concepts=problem.concepts,
-        layer=3,
-        identity={},
-        lenses=fit.lenses,
-        thresholds=np.array([h.threshold for h in held_out], dtype=np.float32),
-        negative_mean=np.array([h.negative_mean for h in held_out], dtype=np.float32),
-        negative_deviation=np.array([h.negative_deviation for h in held_out], dtype=np.float32),
-        platts=[None] * 30,
-        records=[{}] * 30,
-    )
-
-
 PACK = pack_of(PROBLEM)
 
 

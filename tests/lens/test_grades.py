@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fettle.lens.grades import grade_lenses, random_direction_p
-from fettle.lens.judge import HeldOut, judge_held_out
+from fettle.lens.judge import HeldOut, judge_held_out, negative_moments
 from fettle.lens.linear import LinearLenses, from_standard
 from fettle.lens.problem import LensRows
 from fettle.lens.ridge import fit_ridge
@@ -33,7 +33,7 @@ def test_trained_lenses_of_clear_concepts_are_graded_a() -> None:
     problem = clusters(concepts=10, features=60, texts=52, distance=8.0)
     rows = problem.rows("train")
     fit = fit_ridge(rows, 0.1)
-    grades = grade_lenses(fit.lenses, judge_held_out(fit, rows), problem.rows("test"))
+    grades = grade_lenses(fit.lenses, *negative_moments(judge_held_out(fit, rows)), problem.rows("test"))
     assert [g.grade for g in grades] == ["A"] * 10
     assert all(g.may_drive for g in grades)
 
@@ -46,7 +46,7 @@ def test_a_random_direction_is_never_above_c(concepts: int, features: int, dista
     by_rank = driving = 0
     for seed in range(100, 120):
         lenses, held_out = random_lenses(rows, seed)
-        grades = grade_lenses(lenses, held_out, test)
+        grades = grade_lenses(lenses, *negative_moments(held_out), test)
         by_rank += sum(g.discriminability.grade(concepts) in "AB" for g in grades if g.discriminability)
         driving += sum(g.may_drive for g in grades)
     # In 1 % of packs some random lens may drive; ranks alone would have let these through.
@@ -84,7 +84,7 @@ def test_relatives_do_not_compete() -> None:
             fit.lenses, weights=fit.lenses.weights[[0, 0, 2, 3, 4]], bias=fit.lenses.bias[[0, 0, 2, 3, 4]]
         )
         held_out[1] = held_out[0]
-        grade = grade_lenses(same, held_out, problem.rows("test"))[0]
+        grade = grade_lenses(same, *negative_moments(held_out), problem.rows("test"))[0]
         assert grade.discriminability is not None
         found.append(grade.discriminability.value)
     assert found[0] == pytest.approx(0.75)  # A tie with one of four: half a place.
@@ -95,7 +95,7 @@ def test_too_few_texts_are_ungraded() -> None:
     problem = clusters(concepts=5, texts=40, distance=8.0)
     rows = problem.rows("train")
     fit = fit_ridge(rows, 0.1)
-    grades = grade_lenses(fit.lenses, judge_held_out(fit, rows), problem.rows("test"))
+    grades = grade_lenses(fit.lenses, *negative_moments(judge_held_out(fit, rows)), problem.rows("test"))
     assert {g.grade for g in grades} == {"U"}
     assert not any(g.may_drive for g in grades)
 
@@ -104,5 +104,5 @@ def test_two_lenses_can_reach_an_a() -> None:
     problem = clusters(concepts=2, features=160, texts=60, distance=5.0)
     rows = problem.rows("train")
     fit = fit_ridge(rows, 0.5)
-    grades = grade_lenses(fit.lenses, judge_held_out(fit, rows), problem.rows("test"))
+    grades = grade_lenses(fit.lenses, *negative_moments(judge_held_out(fit, rows)), problem.rows("test"))
     assert [g.grade for g in grades] == ["A", "A"]

@@ -1,5 +1,6 @@
 """Growth: who gets more texts, and that all are fitted on all there are."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from fettle.errors import ConfigError
 from fettle.lens.graduation import Graduation
 from fettle.lens.growth import Growth, Round, grow
+from fettle.lens.judge import HeldOut
 from fettle.lens.problem import Ints, LensProblem
 from fettle.lens.ridge import RidgeFit
 from lens_problems import clusters
@@ -80,7 +82,7 @@ def test_growth_ends_where_texts_or_schedule_end() -> None:
 def test_blocking_validation_is_bounded() -> None:
     pool = Pool()
 
-    def all_weak(problem: LensProblem, fit: RidgeFit) -> list[str]:
+    def all_weak(problem: LensProblem, fit: RidgeFit, held_out: Sequence[HeldOut]) -> list[str]:
         return ["C"] * 6
 
     freely = grow(pool.gather, pool.available, Growth(steps=(5,)), Graduation())

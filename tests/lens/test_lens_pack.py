@@ -13,25 +13,18 @@ from fettle.lens.linear import LinearLenses
 from fettle.lens.probability import fit_probabilities
 from fettle.lens.ridge import fit_ridge
 from fettle.metrics import Platt
-from lens_problems import clusters
+from lens_problems import clusters, pack_of
 
 IDENTITY = {"weights": "abc", "tokenizer": "def", "spec": {"layers": [3], "pooling": "mean"}}
 
 
 def trained() -> LensPack:
     problem = clusters()
-    rows = problem.rows("train")
-    fit = fit_ridge(rows, 0.1)
-    held_out = judge_held_out(fit, rows)
-    return LensPack(
-        concepts=problem.concepts,
-        layer=3,
+    pack = pack_of(problem)
+    return replace(
+        pack,
         identity=IDENTITY,
-        lenses=fit.lenses,
-        thresholds=np.array([h.threshold for h in held_out], dtype=np.float32),
-        negative_mean=np.array([h.negative_mean for h in held_out], dtype=np.float32),
-        negative_deviation=np.array([h.negative_deviation for h in held_out], dtype=np.float32),
-        platts=fit_probabilities(fit.lenses, problem.rows("calibrate")),
+        platts=fit_probabilities(pack.lenses, problem.rows("calibrate")),
         records=[{"grade": "A", "f1": np.float64(0.5)} for _ in problem.concepts],
         about={"penalty": 0.1},
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fettle.cli.lens_options import run_options
+from fettle.cli.lens_options import extraction_bar, run_options
 from fettle.cli.output import console, number, print_json
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ SHADES = " ░▒▓█"
               help="A run from the same base that taught nothing in particular, by its last checkpoint; "
               "two or more are needed.")  # fmt: skip
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Lenses shown.")
-@run_options
+@run_options()
 def command(
     run: str,
     pack: Path,
@@ -52,24 +51,21 @@ def command(
       fettle lens drift runs/latest --lenses lenses
       fettle lens drift runs/tuned --control runs/control-1 --control runs/control-2 --json
     """
-    from fettle.evaluation.subject import Subject, find_subjects
+    from fettle.evaluation.subject import find_subjects
     from fettle.lens.lens_pack import read_pack
     from fettle.lens.neutral_texts import NEUTRAL, read_texts
     from fettle.lens.run_drift import run_drift
     from fettle.runs import configure_logging
-    from fettle.scoring.progress import progress_bar
 
     configure_logging(None, level="WARNING")
     lenses = read_pack(pack)
-    adapter: str | None = lenses.about["adapter"]
-    base = Subject("base", 0, lenses.about["model"], None if adapter is None else Path(adapter))
     subjects, skipped = find_subjects(run, checkpoints, base=False)
     for left in skipped:
         click.echo(f"fettle: {left.name} is left out: {left.reason}", err=True)
     others = [find_subjects(control, "last", base=False)[0][-1] for control in controls]
-    with progress_bar("extracting", "tokens", enabled=not quiet and sys.stderr.isatty()) as show:
+    with extraction_bar(quiet=quiet) as show:
         found = run_drift(
-            lenses, base, subjects, list(NEUTRAL) if texts is None else read_texts(texts), bank,
+            lenses, lenses.subject, subjects, list(NEUTRAL) if texts is None else read_texts(texts), bank,
             controls=others, device=device, batch_tokens=batch_tokens, on_tokens=show,
         )  # fmt: skip
     if as_json:

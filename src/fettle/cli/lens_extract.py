@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fettle.cli.lens_options import concepts_options, given_spec, model_option, run_options, spec_options
+from fettle.cli.lens_options import (
+    concepts_options,
+    extraction_bar,
+    given_spec,
+    model_option,
+    run_options,
+    spec_options,
+)
 from fettle.cli.output import print_json
 
 
 @click.command("extract")
 @model_option
 @concepts_options
-@run_options
+@run_options()
 @spec_options
 def command(
     model: str,
@@ -40,14 +46,13 @@ def command(
     from fettle.lens.extract import Extractor
     from fettle.lens.pack_texts import pack_corpus
     from fettle.runs import configure_logging
-    from fettle.scoring.progress import progress_bar
 
     configure_logging(None, level="WARNING")
     spec = given_spec(model, options)
     texts = pack_corpus(concepts, texts_from)[1].texts
     extractor = Extractor(find_subjects(model)[0][0], spec, bank, device=device, batch_tokens=batch_tokens)
     missing = len(extractor.bank.missing(texts))
-    with progress_bar("extracting", "tokens", enabled=not quiet and sys.stderr.isatty()) as show:
+    with extraction_bar(quiet=quiet) as show:
         found = extractor.extract(texts, show)
     told = {
         "bank": str(found.folder), "texts": len(texts), "extracted": missing - len(found.skipped),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fettle.cli.lens_options import run_options
+from fettle.cli.lens_options import extraction_bar, moved_model_option, run_options, subject_of
 from fettle.cli.output import console, number, print_json
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Texts to judge it on. Default: the file it was trained on, of which the sealed test.",
 )
-@click.option("--model", metavar="MODEL", help="Where its model lies now. Default: where it lay.")
-@run_options
+@moved_model_option
+@run_options()
 def command(
     pack: Path,
     concepts: Path | None,
@@ -46,20 +45,15 @@ def command(
       fettle lens grade lenses
       fettle lens grade lenses --concepts other.jsonl
     """
-    from fettle.evaluation.subject import Subject, find_subjects
     from fettle.lens.grade_pack import regrade
     from fettle.lens.lens_pack import read_pack
     from fettle.runs import configure_logging
-    from fettle.scoring.progress import progress_bar
 
     configure_logging(None, level="WARNING")
     lenses = read_pack(pack)
-    adapter: str | None = lenses.about["adapter"]
-    known = Subject("model", None, lenses.about["model"], None if adapter is None else Path(adapter))
-    subject = known if model is None else find_subjects(model)[0][0]
-    with progress_bar("extracting", "tokens", enabled=not quiet and sys.stderr.isatty()) as show:
+    with extraction_bar(quiet=quiet) as show:
         found = regrade(
-            lenses, subject, concepts or Path(lenses.about["concepts"]), bank,
+            lenses, subject_of(lenses, model), concepts or Path(lenses.about["concepts"]), bank,
             device=device, batch_tokens=batch_tokens, on_tokens=show,
         )  # fmt: skip
     if as_json:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from fettle.evaluation.subject import Subject
+    from fettle.lens.lens_pack import LensPack
     from fettle.lens.spec import ExtractionSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,21 +72,48 @@ def given_spec(model: str, options: dict[str, Any]) -> ExtractionSpec:
     return read_spec(given, "options")
 
 
-def run_options(function: F) -> F:
-    """Where and how the model runs, and what is printed."""
-    options = (
-        click.option("--bank", type=click.Path(path_type=Path), default=Path("lens_bank"), show_default=True,
-                     help="Folder of banks; each model and spec has its own in it."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
-                     show_default=True),
-        click.option("--batch-tokens", type=click.IntRange(1),
-                     help="Tokens of one forward pass. Default: found from the memory."),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--quiet", is_flag=True, help="No progress bar."),
-    )  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
+_RUN = {
+    "bank": click.option("--bank", type=click.Path(path_type=Path), default=Path("lens_bank"),
+                         show_default=True, help="Folder of banks; each model and spec has its own in it."),
+    "device": click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
+                           show_default=True),
+    "batch_tokens": click.option("--batch-tokens", type=click.IntRange(1),
+                                 help="Tokens of one forward pass. Default: found from the memory."),
+    "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    "quiet": click.option("--quiet", is_flag=True, help="No progress bar."),
+}  # fmt: skip
+
+
+def run_options(*names: str) -> Callable[[F], F]:
+    """Where and how the model runs, and what is printed; all of it, or what is named."""
+
+    def decorate(function: F) -> F:
+        for name in reversed(_RUN):
+            if not names or name in names:
+                function = _RUN[name](function)
+        return function
+
+    return decorate
+
+
+def moved_model_option(function: F) -> F:
+    """The model of a pack, where it lies elsewhere now; see `subject_of`."""
+    text = "Where its model lies now. Default: where it lay."
+    return click.option("--model", metavar="MODEL", help=text)(function)
+
+
+def subject_of(pack: LensPack, model: str | None) -> Subject:
+    """The model of a pack. Raises ModelError where `model` is none."""
+    from fettle.evaluation.subject import find_subjects
+
+    return pack.subject if model is None else find_subjects(model)[0][0]
+
+
+def extraction_bar(*, quiet: bool) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Progress in tokens, on a terminal."""
+    from fettle.scoring.progress import progress_bar
+
+    return progress_bar("extracting", "tokens", enabled=not quiet and sys.stderr.isatty())
 
 
 def concepts_options(function: F) -> F:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fettle.cli.lens_options import moved_model_option, run_options, subject_of
 from fettle.cli.output import console, number, print_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("steer")
 @click.argument("concept")
 @click.option("--lenses", "pack", type=click.Path(path_type=Path), default=Path("lenses"), show_default=True)
-@click.option("--model", metavar="MODEL", help="Where its model lies now. Default: where it lay.")
+@moved_model_option
 @click.option("--by", type=click.Choice(["add", "add-norm", "remove", "nudge"]), default="add",
               show_default=True,
               help="Add deviations of the projection or shares of the norm, remove a share of the direction, "
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 @click.option("--at", type=click.IntRange(0), help="Layer to steer behind. Default: that of the lens.")
 @click.option("--texts", type=click.Path(path_type=Path), help="One text a line. Default: plain sentences.")
 @click.option("--any-grade", is_flag=True, help="Steer by a lens graded C or U too.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
-              show_default=True)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@run_options("device", "as_json")
 def command(
     concept: str,
     pack: Path,
@@ -52,7 +51,6 @@ def command(
       fettle lens steer joy --lenses lenses --strengths 0,1,2,4
       fettle lens steer joy --by nudge --strengths 0.1,0.5,1 --target 3
     """
-    from fettle.evaluation.subject import Subject, find_subjects
     from fettle.lens.direction import lens_direction
     from fettle.lens.lens_pack import read_pack
     from fettle.lens.neutral_texts import NEUTRAL, read_texts
@@ -63,8 +61,6 @@ def command(
     configure_logging(None, level="WARNING")
     lenses = read_pack(pack)
     direction = lens_direction(lenses, concept, any_grade=any_grade)
-    adapter: str | None = lenses.about["adapter"]
-    known = Subject("model", None, lenses.about["model"], None if adapter is None else Path(adapter))
 
     def steer(strength: float) -> Steer:
         if by == "remove":
@@ -74,7 +70,7 @@ def command(
         return Add(direction, strength, "norm" if by == "add-norm" else "deviation")
 
     found = sweep_pack(
-        lenses, known if model is None else find_subjects(model)[0][0], direction, steer,
+        lenses, subject_of(lenses, model), direction, steer,
         _numbers(strengths), list(NEUTRAL) if texts is None else read_texts(texts), at=at, device=device,
     )  # fmt: skip
     if as_json:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fettle.cli.lens_options import concepts_options, given_spec, model_option, run_options, spec_options
+from fettle.cli.lens_options import (
+    concepts_options,
+    extraction_bar,
+    given_spec,
+    model_option,
+    run_options,
+    spec_options,
+)
 from fettle.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
               help="Share of texts that show a concept, for which precision is stated.")  # fmt: skip
 @click.option("--validation-blocking", is_flag=True, help="Lenses graded C or U grow on, up to a bound.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sets, order and controls.")
-@run_options
+@run_options()
 @spec_options
 def command(
     model: str,
@@ -62,11 +68,9 @@ def command(
     from fettle.lens.report import summary
     from fettle.lens.train import train_lenses
     from fettle.runs import configure_logging
-    from fettle.scoring.progress import progress_bar
 
     configure_logging(None, level="WARNING")
-    shown = not quiet and sys.stderr.isatty()
-    with progress_bar("extracting", "tokens", enabled=shown) as show:
+    with extraction_bar(quiet=quiet) as show:
         pack = train_lenses(
             find_subjects(model)[0][0], concepts, out, spec=given_spec(model, options), banks=bank,
             settings=_settings(texts_from, options), device=device, batch_tokens=batch_tokens,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fettle.cli.lens_options import extraction_bar, moved_model_option, run_options, subject_of
 from fettle.cli.output import console, number, print_json
 
 if TYPE_CHECKING:
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 @click.argument("pack", type=click.Path(path_type=Path), default=Path("lenses"))
 @click.option("--concepts", type=click.Path(path_type=Path),
               help="Texts to measure on. Default: the file it was trained on.")  # fmt: skip
-@click.option("--model", metavar="MODEL", help="Where its model lies now. Default: where it lay.")
-@click.option("--bank", type=click.Path(path_type=Path), default=Path("lens_bank"), show_default=True,
-              help="Folder of banks; each way to extract has its own in it.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
-              show_default=True)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@moved_model_option
+@run_options("bank", "device", "as_json", "quiet")
 def command(
     pack: Path,
     concepts: Path | None,
@@ -40,20 +35,16 @@ def command(
     Example:
       fettle lens verify lenses
     """
-    from fettle.evaluation.subject import Subject, find_subjects
     from fettle.lens.lens_pack import read_pack
     from fettle.lens.verify import verify_pack
     from fettle.runs import configure_logging
-    from fettle.scoring.progress import progress_bar
 
     configure_logging(None, level="WARNING")
     lenses = read_pack(pack)
-    adapter: str | None = lenses.about["adapter"]
-    known = Subject("model", None, lenses.about["model"], None if adapter is None else Path(adapter))
-    with progress_bar("extracting", "tokens", enabled=not quiet and sys.stderr.isatty()) as show:
+    with extraction_bar(quiet=quiet) as show:
         found = verify_pack(
-            lenses, known if model is None else find_subjects(model)[0][0],
-            concepts or Path(lenses.about["concepts"]), bank, device=device, on_tokens=show,
+            lenses, subject_of(lenses, model), concepts or Path(lenses.about["concepts"]), bank,
+            device=device, on_tokens=show,
         )  # fmt: skip
     if as_json:
         print_json({name: _plain(measured) for name, measured in found.items()})

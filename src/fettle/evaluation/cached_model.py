@@ -16,7 +16,7 @@ from fettle.evaluation.loaded_model import LoadedModel
 from fettle.evaluation.samples import EncodedData
 from fettle.evaluation.subject import Subject
 from fettle.evaluation.token_scores import sample_key, unpack
-from fettle.evaluation.weights import local_folder, weights_digest
+from fettle.evaluation.weights import model_digest
 from fettle.evaluation.work import AnswerWork, ScoreWork, Work
 from fettle.scoring import Answer
 from fettle.scoring.scores import Scores
@@ -90,8 +90,7 @@ class CachedModel:
 
     def weights(self, subject: Subject) -> str:
         """Content of its weights, those of base and adapter apart. Raises ModelError."""
-        parts = [local_folder(subject.model), subject.adapter]
-        digest = " ".join("-" if part is None else weights_digest(part, self.cache) for part in parts)
+        digest = model_digest(subject.model, subject.adapter, self.cache)
         self.known_weights[subject.name] = digest
         return digest
 

@@ -29,6 +29,12 @@ class DigestMemo(Protocol):
     def remember(self, file: Path, digest: str) -> None: ...
 
 
+def model_digest(model: str, adapter: Path | None, memo: DigestMemo | None = None) -> str:
+    """Content of a base and of the adapter on it, apart. Raises ModelError."""
+    parts = (local_folder(model), adapter)
+    return " ".join("-" if part is None else weights_digest(part, memo) for part in parts)
+
+
 def weights_digest(folder: Path, memo: DigestMemo | None = None) -> str:
     """XXH3-128 over all tensors of a model or adapter and the parts of its configuration that count.
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import orjson
 import xxhash
-from filelock import FileLock, Timeout
 from loguru import logger
 from numpy.typing import NDArray
 
 from fettle.errors import DataError, RunError
 from fettle.lens.spec import check_same
-from fettle.runs.folder import read_json, replace_file
+from fettle.runs.folder import hold, read_json, replace_file
 
 VERSION = 1
 INDEX = "index.json"
@@ -71,19 +70,12 @@ class Bank:
     def writing(self) -> Generator[None]:
         """While vectors are added; what waits is written at the end, however it comes. Raises RunError while
         another process writes."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock", blocking=False)
-            lock.acquire()
-        except Timeout as error:
-            raise RunError(f"{self.folder}: another process extracts into this bank. Wait for it") from error
-        except OSError as error:
-            raise RunError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            self._flush()
-            lock.release()
+        refusal = f"{self.folder}: another process extracts into this bank. Wait for it"
+        with hold(self.folder / ".lock", refusal):
+            try:
+                yield
+            finally:
+                self._flush()
 
     def add(self, texts: Sequence[str], vectors_NLD: Vectors) -> None:
         """Keep vectors, [n, layers, D]. Raises DataError for one that is not finite; the others are kept."""

@@ -69,10 +69,7 @@ def random_directions(
     draws = np.random.default_rng(seed).standard_normal((train.lenses, train.features.shape[1]))
     lenses = from_standard(standardisation(train.features), draws, np.zeros(train.lenses))
     scores_NC = lenses.scores(train.features)
-    thresholds = [
-        best_threshold(scores_NC[train.positive[c], c], scores_NC[train.negative(c), c])[0]
-        for c in range(train.lenses)
-    ]
+    thresholds = [best_threshold(*train.split(scores_NC, c))[0] for c in range(train.lenses)]
     return judge_rows(lenses, problem.rows(part), thresholds, prevalence=prevalence)
 
 

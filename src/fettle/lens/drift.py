@@ -167,7 +167,4 @@ def _ratio(values_C: NDArray[np.float64], spread_C: NDArray[np.float64]) -> NDAr
 
 def _aurocs(lenses: LinearLenses, rows: LensRows) -> list[float]:
     scores_NC = lenses.scores(rows.features)
-    return [
-        area_under_curve(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c])
-        for c in range(rows.lenses)
-    ]
+    return [area_under_curve(*rows.split(scores_NC, c)) for c in range(rows.lenses)]

@@ -13,7 +13,7 @@ from fettle.errors import DataError, ModelError
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.loaded_model import LoadedModel
 from fettle.evaluation.subject import Subject
-from fettle.evaluation.weights import local_folder, tokenizer_digest, weights_digest
+from fettle.evaluation.weights import model_digest, tokenizer_digest
 from fettle.lens.activations import pooled_activations
 from fettle.lens.answers import answers
 from fettle.lens.backbone import read_backbone, read_config
@@ -84,6 +84,10 @@ class Extractor:
             logger.warning("{} texts were cut at {} tokens", self._reader.cut, self.spec.max_tokens)
         return self.bank
 
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of texts, or of the prompts that are answered."""
+        return [ids.tolist() for ids in self._reader.ids(texts)]
+
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tokens]:
         """Of each text that can have a vector; the others are noted in the bank with the reason."""
         if self.spec.generation is None:
@@ -110,12 +114,10 @@ class Extractor:
 
     def _identity(self) -> dict[str, Any]:
         """All that vectors depend on, by content."""
-        parts = [local_folder(self.subject.model), self.subject.adapter]
-        weights = " ".join("-" if part is None else weights_digest(part, self._cache) for part in parts)
         template: Any = getattr(self._tokenizer, "chat_template", None)
         in_chat = self.spec.template == "chat"
         return {
-            "weights": weights,
+            "weights": model_digest(self.subject.model, self.subject.adapter, self._cache),
             "tokenizer": tokenizer_digest(self._tokenizer),
             "template": xxhash.xxh3_128_hexdigest(str(template).encode()) if in_chat else None,
             "spec": self.spec.model_dump(mode="json"),

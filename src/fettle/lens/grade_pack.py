@@ -26,14 +26,6 @@ from fettle.metrics import rank_v1
 
 
 @dataclass(frozen=True, slots=True)
-class _Negatives:
-    """Scores of a lens's negatives in training, as the pack keeps them."""
-
-    negative_mean: float
-    negative_deviation: float
-
-
-@dataclass(frozen=True, slots=True)
 class Regraded:
     """What a pack comes to on some texts."""
 
@@ -107,8 +99,7 @@ def _judged(pack: LensPack, rows: LensRows) -> list[dict[str, Any]]:
     results = judge_rows(
         pack.lenses, rows, pack.thresholds.tolist(), prevalence=pack.about["settings"]["prevalence"]
     )
-    moments = zip(pack.negative_mean.tolist(), pack.negative_deviation.tolist(), strict=True)
-    grades = grade_lenses(pack.lenses, [_Negatives(mean, deviation) for mean, deviation in moments], rows)
+    grades = grade_lenses(pack.lenses, pack.negative_mean, pack.negative_deviation, rows)
     evidence_NC = pack.evidence(rows.features)
     found: list[dict[str, Any]] = []
     for c, name in enumerate(pack.concepts):

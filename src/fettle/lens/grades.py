@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,28 +32,24 @@ class LensGrade:
         return self.grade in ("A", "B")
 
 
-class NegativeScores(Protocol):
-    """How a lens scores its negatives in training, as `HeldOut` knows it."""
-
-    @property
-    def negative_mean(self) -> float: ...
-    @property
-    def negative_deviation(self) -> float: ...
-
-
-def grade_lenses(lenses: LinearLenses, held_out: Sequence[NegativeScores], rows: LensRows) -> list[LensGrade]:
+def grade_lenses(
+    lenses: LinearLenses,
+    negative_mean: NDArray[Any],
+    negative_deviation: NDArray[Any],
+    rows: LensRows,
+) -> list[LensGrade]:
     """Each lens by the rank of its score among those of all lenses, on the texts of its own concept.
 
-    Scores are compared in deviations from the mean score of each lens's negatives in training. Lenses that
-    exclude a text, as those of ancestors and descendants do, and lenses of which it is a positive too, do
-    not compete for it.
+    Scores are compared in deviations from the mean score of each lens's negatives in training, both [C].
+    Lenses that exclude a text, as those of ancestors and descendants do, and lenses of which it is a positive
+    too, do not compete for it.
 
     Ranks alone cannot tell a lens from a lucky direction: texts of one concept lie together, and any
     direction that happens to point at them ranks first for all of them. A and B therefore also ask that
     a random direction would not separate the concept as well in a pack of this size.
     """
-    mean = np.array([h.negative_mean for h in held_out])
-    deviation = np.array([max(h.negative_deviation, np.finfo(np.float32).tiny) for h in held_out])
+    mean = negative_mean.astype(np.float64)
+    deviation = np.maximum(negative_deviation, np.finfo(np.float32).tiny, dtype=np.float64)
     scaled = replace(
         lenses,
         weights=(lenses.weights / deviation[:, None]).astype(np.float32),

@@ -70,7 +70,7 @@ def grow(
     growth: Growth,
     graduation: Graduation,
     *,
-    grades: Callable[[LensProblem, RidgeFit], Grades] | None = None,
+    grades: Callable[[LensProblem, RidgeFit, Sequence[HeldOut]], Grades] | None = None,
     blocking_rounds: int = 3,
     progress: Callable[[Round], None] | None = None,
 ) -> Grown:
@@ -94,7 +94,8 @@ def grow(
         bank = SharedBank.of(problem.rows("train"))
         penalty = choose_penalty(problem, bank=bank)[0]
         fit = RidgeFit(bank, penalty)
-        for history, result in zip(histories, judge_held_out(fit, bank.rows), strict=True):
+        held_out = judge_held_out(fit, bank.rows)
+        for history, result in zip(histories, held_out, strict=True):
             history.append(result)
         most = np.minimum(available, growth.cap)
         standings = [
@@ -104,13 +105,15 @@ def grow(
             )
         ]
         if grades is not None:
-            standings = _blocked(standings, grades(problem, fit), blocked, sizes < most, blocking_rounds)
+            standings = _blocked(
+                standings, grades(problem, fit, held_out), blocked, sizes < most, blocking_rounds
+            )
         rounds.append(_round(sizes, standings, penalty))
         if progress is not None:
             progress(rounds[-1])
         growing = np.array([s.state == "growing" for s in standings])
         if not growing.any():
-            return Grown(problem, fit, [history[-1] for history in histories], standings, rounds)
+            return Grown(problem, fit, held_out, standings, rounds)
         next_sizes = ladder[np.minimum(np.searchsorted(ladder, sizes, "right"), ladder.size - 1)]
         sizes = np.where(growing, np.minimum(next_sizes, most), sizes)
 

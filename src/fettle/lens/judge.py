@@ -49,6 +49,12 @@ class HeldOut:
         return self.train_f1 - self.f1
 
 
+def negative_moments(held_out: Sequence[HeldOut]) -> tuple[Floats, Floats]:
+    """Mean and deviation of the scores of each lens's negatives, [C] and [C]."""
+    moments_2C = np.array([(h.negative_mean, h.negative_deviation) for h in held_out], dtype=np.float32).T
+    return moments_2C[0], moments_2C[1]
+
+
 def judge_held_out(fit: Fit, rows: LensRows) -> list[HeldOut]:
     """All lenses by their out-of-group predictions on the rows they were trained on."""
     results: list[HeldOut] = []

@@ -13,6 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from fettle.errors import RunError
+from fettle.evaluation.subject import Subject
 from fettle.lens.linear import LinearLenses
 from fettle.lens.spec import check_same
 from fettle.metrics import Platt
@@ -45,6 +46,12 @@ class LensPack:
     """What is known of each lens: results, grade, standing, selectivity; plain values."""
     about: dict[str, Any] = field(default_factory=dict[str, Any])
     """What is known of all: how they were trained, the sealed test, the baselines; plain values."""
+
+    @property
+    def subject(self) -> Subject:
+        """The model that the lenses look into, where it lay when they were trained."""
+        adapter: str | None = self.about["adapter"]
+        return Subject("model", None, self.about["model"], None if adapter is None else Path(adapter))
 
     def evidence(self, features_ND: NDArray[Any]) -> Floats:
         """Scores in deviations from the mean of negatives, comparable across lenses, [N, C]."""

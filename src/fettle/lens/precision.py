@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fettle.errors import DataError
-from fettle.lens.judge import judge_held_out
-from fettle.lens.problem import Floats, LensProblem, LensRows
+from fettle.lens.judge import judge_held_out, negative_moments
+from fettle.lens.problem import Floats, LensProblem
 from fettle.lens.ridge import fit_ridge
 from fettle.metrics import Estimate, area_under_curve, best_threshold, mean_estimate
 from fettle.metrics.binary import BALANCED, f1_at
@@ -75,10 +75,10 @@ def mix(trained: LensProblem, used: Floats, penalty: float) -> Mix:
     fit = fit_ridge(train, penalty)
     held_out = judge_held_out(fit, train)
     thresholds = [h.threshold for h in held_out]
-    deviations = np.array([max(h.negative_deviation, np.finfo(np.float32).tiny) for h in held_out])
+    deviations = np.maximum(negative_moments(held_out)[1], np.finfo(np.float32).tiny)
     same_NC, other_NC = fit.lenses.scores(test.features), fit.lenses.scores(used[test.index])
     lenses = [
-        _difference(same_NC[:, c], other_NC[:, c], thresholds[c], deviations[c], test, c)
+        _difference(test.split(same_NC, c), test.split(other_NC, c), thresholds[c], deviations[c])
         for c in range(test.lenses)
     ]
     return Mix(
@@ -91,10 +91,10 @@ def mix(trained: LensProblem, used: Floats, penalty: float) -> Mix:
 
 
 def _difference(
-    same_N: Floats, other_N: Floats, threshold: float, deviation: float, rows: LensRows, lens: int
+    same: tuple[Floats, Floats], other: tuple[Floats, Floats], threshold: float, deviation: float
 ) -> Difference:
-    positive, negative = rows.positive[lens], rows.negative(lens)
-    parts = [(scores[positive], scores[negative]) for scores in (same_N, other_N)]
+    """Of one lens by the scores of its positives and negatives."""
+    parts = (same, other)
     f1 = [_f1(*part, threshold) for part in parts]
     area = [area_under_curve(*part) for part in parts]
     best = [best_threshold(*part)[0] for part in parts]

@@ -23,10 +23,7 @@ class Believability:
 def fit_probabilities(lenses: LinearLenses, rows: LensRows) -> list[Platt | None]:
     """Platt's sigmoid of each lens on the calibrate set; None for a lens without both classes there."""
     scores_NC = lenses.scores(rows.features)
-    return [
-        platt_scaling(scores_NC[rows.positive[c], c], scores_NC[rows.negative(c), c])
-        for c in range(rows.lenses)
-    ]
+    return [platt_scaling(*rows.split(scores_NC, c)) for c in range(rows.lenses)]
 
 
 def judge_probabilities(

@@ -77,6 +77,10 @@ class LensRows:
         negative_N[self.excluded[lens]] = False
         return negative_N
 
+    def split(self, scores_NC: Floats, lens: int) -> tuple[Floats, Floats]:
+        """Scores of a lens's positives and of its negatives, of those of all lenses, [N, C]."""
+        return scores_NC[self.positive[lens], lens], scores_NC[self.negative(lens), lens]
+
     def take(self, lenses: Sequence[int]) -> LensRows:
         """The same rows for some of the lenses."""
         return replace(

@@ -15,9 +15,7 @@ from fettle.lens.drift import Drift, drift
 from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.problem import Floats
-from fettle.lens.spec import ExtractionSpec, check_same, read_spec
-from fettle.lens.tokens import TextTokenizer
-from fettle.train.model import load_tokenizer
+from fettle.lens.spec import check_same, read_spec
 
 EXAMPLES = 3
 
@@ -81,21 +79,20 @@ def run_drift(
         raise DataError("drift: the run has no checkpoint that can be read")
     spec = read_spec(pack.identity["spec"], "the pack")
     model = LoadedModel(spec.dtype, device, spec.attention, read_backbone)
-    expected = _ids(base, spec, texts)
+
+    def extractor(subject: Subject) -> Extractor:
+        return Extractor(subject, spec, banks, batch_tokens=batch_tokens, model=model)
 
     def read(subject: Subject) -> Floats:
-        extractor = Extractor(subject, spec, banks, batch_tokens=batch_tokens, model=model)
-        if subject is base:
-            check_same(extractor.bank.identity, pack.identity, "the pack")
-        elif _ids(subject, spec, texts) != expected:
+        seen = extractor(subject)
+        if seen.ids(texts) != expected:
             raise ModelError(f"{subject.name}: its tokenizer splits texts otherwise than its base's")
-        return extractor.extract(texts, on_tokens).read(texts, pack.layer)
+        return seen.extract(texts, on_tokens).read(texts, pack.layer)
 
-    before = read(base)
+    of_base = extractor(base)
+    check_same(of_base.bank.identity, pack.identity, "the pack")
+    expected = of_base.ids(texts)
+    before = of_base.extract(texts, on_tokens).read(texts, pack.layer)
     beside = [(before, read(subject)) for subject in controls]
     found = [drift(pack, before, read(subject), beside) for subject in checkpoints]
     return RunDrift(pack.concepts, list(texts), list(checkpoints), found)
-
-
-def _ids(subject: Subject, spec: ExtractionSpec, texts: Sequence[str]) -> list[list[int]]:
-    return [ids.tolist() for ids in TextTokenizer(load_tokenizer(subject.tokenizer), spec).ids(texts)]

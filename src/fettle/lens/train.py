@@ -20,7 +20,7 @@ from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.grades import grade_lenses
 from fettle.lens.graduation import Graduation
 from fettle.lens.growth import Grown, Growth, Round, grow
-from fettle.lens.judge import judge_held_out, judge_rows
+from fettle.lens.judge import HeldOut, judge_rows, negative_moments
 from fettle.lens.lens_pack import INDEX, LensPack, read_pack, write_pack
 from fettle.lens.linear import LinearLenses
 from fettle.lens.pack_texts import TextsFrom, pack_corpus
@@ -88,14 +88,15 @@ def train_lenses(
     grown = training.grow()
     findings = training.judge(grown, sealed)
     refuse_templates(findings.test, findings.baselines["template"])
+    negative_mean, negative_deviation = negative_moments(grown.held_out)
     lenses = LensPack(
         concepts=dataset.concepts,
         layer=training.layer,
         identity=extractor.bank.identity,
         lenses=grown.fit.lenses,
         thresholds=np.array([held_out.threshold for held_out in grown.held_out], dtype=np.float32),
-        negative_mean=np.array([h.negative_mean for h in grown.held_out], dtype=np.float32),
-        negative_deviation=np.array([h.negative_deviation for h in grown.held_out], dtype=np.float32),
+        negative_mean=negative_mean,
+        negative_deviation=negative_deviation,
         platts=findings.platts,
         records=records(dataset, grown, findings),
         about={
@@ -164,7 +165,7 @@ class _Training:
         return Findings(
             test=judge_rows(lenses, test, thresholds, prevalence=prevalence),
             baselines=baselines,
-            grades=grade_lenses(lenses, grown.held_out, test),
+            grades=grade_lenses(lenses, *negative_moments(grown.held_out), test),
             platts=platts,
             believable=judge_probabilities(lenses, platts, test),
             strongest=_strongest_texts(lenses, test, selection.texts),
@@ -204,11 +205,10 @@ class _Training:
         return self.layer != before
 
 
-def _grades_put_aside(problem: LensProblem, fit: RidgeFit) -> list[str]:
+def _grades_put_aside(problem: LensProblem, fit: RidgeFit, held_out: Sequence[HeldOut]) -> list[str]:
     """Grades on the texts of select and calibrate: the test has no say in training."""
     rows = problem.rows("select", also="calibrate")
-    held_out = judge_held_out(fit, fit.bank.rows)
-    return [found.grade for found in grade_lenses(fit.lenses, held_out, rows)]
+    return [found.grade for found in grade_lenses(fit.lenses, *negative_moments(held_out), rows)]
 
 
 def _strongest_texts(lenses: LinearLenses, rows: LensRows, texts: Sequence[str]) -> list[list[str]]:

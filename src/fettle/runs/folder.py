@@ -116,7 +116,7 @@ def hold(lock_path: Path, refusal: str) -> Generator[None]:
         raise RunError(refusal) from error
     except OSError as error:
         told = error.strerror or error
-        raise RunError(f"{lock_path.parent}: the run cannot be written: {told}") from error
+        raise RunError(f"{lock_path.parent}: cannot be written: {told}") from error
     try:
         yield
     finally:

@@ -60,8 +60,7 @@ class Feed:
         self._state_asked = float("-inf")
         self._cursor = ""
         self._evaluated: float | None = None
-        """When the newest evaluation came that was told."""
-        self._evaluations_asked: float | None = None
+        """When the newest evaluation came."""
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -139,7 +138,7 @@ class Feed:
 
     def _take(self, run: Run) -> None:
         """Add a batch of what is new; to be called while reading."""
-        before, place, columns = self._segment, self._place, live_columns(run)
+        before, place, columns, evaluated = self._segment, self._place, live_columns(run), self._evaluated
         self._segment, self._place, self._cursor = run.segment, run.position, cursor_of(run)
         self._look_at_state(run)
         batch = b""
@@ -150,7 +149,11 @@ class Feed:
             batch += sse("rewind", {"reason": "resumed"}, self._cursor)
         elif before is not None and place < run.position:
             batch += self._rows(run, place)
-        batch += self._evaluations(run) + self._status_if_changed(run)
+        if before is not None and evaluated != self._evaluated:
+            # As a row: who draws evaluations asks for them.
+            told = {"evaluation": [{"timestamp": self._evaluated}]}
+            batch += sse("rows", told, self._cursor)
+        batch += self._status_if_changed(run)
         if before is not None and self._state in TERMINAL:
             batch += sse("end", {"state": self._state})
             self.ended = True
@@ -163,17 +166,8 @@ class Feed:
         now = time.monotonic()
         if told != self._state_told or now - self._state_asked >= STATUS_SECONDS:
             self._state, self._state_told, self._state_asked = run.state(), told, now
-
-    def _evaluations(self, run: Run) -> bytes:
-        """That there are new ones, as rows: who draws them asks for them. Looked for with the state."""
-        if self._state_asked == self._evaluations_asked:
-            return b""
-        first, self._evaluations_asked = self._evaluations_asked is None, self._state_asked
-        newest = max((number(row.get("timestamp")) or 0.0 for row in run.evaluations()), default=None)
-        if newest == self._evaluated:
-            return b""
-        self._evaluated = newest
-        return b"" if first else sse("rows", {"evaluation": [{"timestamp": newest}]}, self._cursor)
+            times = (number(row.get("timestamp")) or 0.0 for row in run.evaluations())
+            self._evaluated = max(times, default=None)
 
     def _rows(self, run: Run, place: int) -> bytes:
         if count_after(run, place) > MOST_ROWS:
