@@ -18,6 +18,8 @@ import httpx
 import pytest
 
 from fettle.runs import EventLog, RunFolder
+from fettle.runs.folder import hold
+from fettle.runs.row_stream import RowLog
 from server.live_server import serving
 from server.runs_on_disk import begin, evaluate, finished, train, write_status
 
@@ -279,6 +281,24 @@ def test_a_run_that_has_ended_is_told_at_once(tmp_path: Path) -> None:
             watcher = Watcher(client, "a")
             watcher.until(watcher.ended.is_set)
             assert [e.name for e in watcher.events] == ["status", "columns", "end"]
+
+
+def test_a_stream_goes_on_while_checkpoints_of_an_ended_run_are_evaluated(tmp_path: Path) -> None:
+    folder, log = begin(tmp_path / "runs" / "live")
+    log.append("end", {"step": 2, "state": "completed"})
+    log.close()
+    rows = RowLog(folder.evaluations_path, "evaluation")
+    with serving(tmp_path / "runs") as client:
+        with hold(folder.evaluations_lock_path, "busy"):
+            watcher = Watcher(client, "live")
+            watcher.until(lambda: watcher.named("columns"))
+            rows.append([{"step": 2, "data": "hard", "exact_match": 0.5}])
+            watcher.until(lambda: watcher.named("rows"))
+            assert list(watcher.named("rows")[0].data) == ["evaluation"]
+            time.sleep(1.2)
+            assert not watcher.named("end")
+        watcher.until(watcher.ended.is_set)
+        assert watcher.events[-1].name == "end"
 
 
 def test_a_slow_reader_is_dropped_to_the_latest_and_slows_nobody(tmp_path: Path) -> None:

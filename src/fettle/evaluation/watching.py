@@ -40,13 +40,14 @@ def watch(
     subject. A run of another tool does not say that it ends, and is watched until the process is. Raises
     RunError where another process watches the run.
     """
-    path = RunFolder(run.path).evaluations_path
+    folder = RunFolder(run.path)
+    path = folder.evaluations_path
     log = RowLog(path, "evaluation")
     session = Session(
         {"run": str(run.path)}, data, config, out=path.parent, cache=cache, on_progress=on_progress
     )
     refusal = f"{run.path}: another process evaluates the checkpoints of this run. Stop it first"
-    with hold(path.parent / ".lock", refusal), session.running():
+    with hold(folder.evaluations_lock_path, refusal), session.running():
         try:
             for number, subject in enumerate(appearing(run, session.skip, poll_seconds, config.base), 1):
                 results = session.evaluate(subject, number, number)

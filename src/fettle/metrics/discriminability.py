@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from fettle.metrics.intervals import wilson_interval
 
@@ -53,6 +52,8 @@ def discriminability(
     interval is therefore Wilson's for T coins, or for fewer where the texts of a group go together. None
     without texts or other lenses.
     """
+    from scipy import special
+
     texts = below_T.size
     if texts == 0 or lenses < 2:
         return None

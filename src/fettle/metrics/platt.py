@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Scores = NDArray[np.floating[Any]]
 
@@ -27,6 +26,8 @@ class Platt:
 
     def probability(self, scores: Scores, prevalence: float | None = None) -> NDArray[np.float64]:
         """Of being positive; at another prevalence the log-odds shift by the difference of log-odds."""
+        from scipy import special
+
         logit = self.slope * np.asarray(scores, dtype=np.float64) + self.intercept
         if prevalence is not None:
             logit += special.logit(prevalence) - special.logit(self.prevalence)
@@ -39,6 +40,8 @@ def platt_scaling(positive_P: Scores, negative_N: Scores) -> Platt | None:
     Those targets in place of 1 and 0 keep separated scores from an infinite slope (Platt 1999; the
     algorithm is that of Lin, Lin & Weng 2007). None where a class has no row.
     """
+    from scipy import special
+
     p, n = positive_P.size, negative_N.size
     if p == 0 or n == 0:
         return None

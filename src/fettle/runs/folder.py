@@ -50,6 +50,7 @@ class RunFolder:
         self.fixed_eval_path = path / "fixed_eval"
         self.predictions_path = path / "predictions" / "predictions.jsonl"
         self.evaluations_path = path / "evaluations" / "evaluations.jsonl"
+        self.evaluations_lock_path = self.evaluations_path.parent / ".lock"
         self.plot_path = path / "plots" / "training_curves.png"
         self.lock_path = path / ".lock"
 

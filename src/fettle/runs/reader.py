@@ -185,6 +185,10 @@ class RunReader:
         newest = {(integer(row.get("step")) or 0, str(row.get("data"))): row for row in rows}
         return [row for _, row in sorted(newest.items(), key=lambda item: item[0])]
 
+    def is_evaluated(self) -> bool:
+        """Whether `fettle eval --watch` is at work on it: more evaluations may come after its end."""
+        return is_locked(RunFolder(self.path).evaluations_lock_path)
+
     def evals(self, *, per_sample: bool = True) -> list[FixedEval]:
         """Fixed evals by step, with per-sample results where they are on disk and asked for."""
         evals = [self._eval(record, per_sample=per_sample) for record in self._table.records("fixed_eval")]

@@ -56,6 +56,8 @@ class Feed:
         self._stamp: Any = None
         self._status_told = float("-inf")
         self._state = "unknown"
+        self._over = False
+        """Whether nothing more comes: it has ended, and nobody evaluates its checkpoints."""
         self._state_told: Any = None
         self._state_asked = float("-inf")
         self._cursor = ""
@@ -131,7 +133,7 @@ class Feed:
                 told += [sse("rows", rows, self._cursor)] if rows else []
             elif since is not None:
                 told.append(sse("rewind", {"reason": "unknown"}, self._cursor))
-            if self._state in TERMINAL:
+            if self._over:
                 told.append(sse("end", {"state": self._state}))
                 self.ended = True
             return b"".join(told), self.number
@@ -154,7 +156,7 @@ class Feed:
             told = {"evaluation": [{"timestamp": self._evaluated}]}
             batch += sse("rows", told, self._cursor)
         batch += self._status_if_changed(run)
-        if before is not None and self._state in TERMINAL:
+        if before is not None and self._over:
             batch += sse("end", {"state": self._state})
             self.ended = True
         if batch:
@@ -166,6 +168,8 @@ class Feed:
         now = time.monotonic()
         if told != self._state_told or now - self._state_asked >= STATUS_SECONDS:
             self._state, self._state_told, self._state_asked = run.state(), told, now
+            # Asked before its rows are read: the last one stands there before the lock is given up.
+            self._over = self._state in TERMINAL and not run.is_evaluated()
             times = (number(row.get("timestamp")) or 0.0 for row in run.evaluations())
             self._evaluated = max(times, default=None)
 
@@ -177,8 +181,8 @@ class Feed:
 
     def _status_if_changed(self, run: Run) -> bytes:
         now = time.monotonic()
-        stamp, ending = (run_stamp(self._run.path), self._state), self._state in TERMINAL
-        if stamp == self._stamp or (now - self._status_told < STATUS_SECONDS and not ending):
+        stamp = (run_stamp(self._run.path), self._state)
+        if stamp == self._stamp or (now - self._status_told < STATUS_SECONDS and not self._over):
             return b""
         first, self._stamp, self._status_told = self._stamp is None, stamp, now
         return b"" if first else sse("status", self._status(run), self._cursor)
