@@ -71,7 +71,7 @@ def test_greedy_is_generate_and_agrees_with_exact_match(tokenizer: Any) -> None:
     model = tiny_model(vocab_size=len(tokenizer))
     greedy = SamplingConfig(max_new_tokens=12)
     found = [answers[0] for answers in sample(model, tokenizer, PROMPTS, greedy)]
-    plain = generate(model, tokenizer, PROMPTS, max_new_tokens=12)
+    plain = [generate(model, tokenizer, [prompt], max_new_tokens=12)[0] for prompt in PROMPTS]
     assert [a.tokens for a in found] == [c.tokens for c in plain]
     assert [a.ended == "eos" for a in found] == [c.ended for c in plain]
     sequences = [

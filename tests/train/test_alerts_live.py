@@ -34,6 +34,7 @@ YAML = """\
 model: ./base
 data: {train: train.jsonl, fixed_eval: valid.jsonl}
 lora: {rank: 4, alpha: 8, dropout: 0.1}
+predictions: {max_new_tokens: 8}
 training:
   max_steps: 20
   batch_size: 4

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fettle.scoring.budget import is_out_of_memory
-from fettle.scoring.decoder import device_of, undisturbed, unwrapped
+from fettle.scoring.decoder import device_of, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,39 +25,7 @@ class Continuation:
     ended: bool
     """Whether such a token came before the limit."""
     seconds: float
-    """Wall time of this prompt."""
-
-
-def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Iterable[Collection[int]],
-    *,
-    max_new_tokens: int,
-    ends: Iterable[int] = (),
-) -> list[Continuation]:
-    """Greedy continuations of token prompts, one prompt at a time: padding changes none, and each is timed.
-
-    `ends` are tokens that end a turn in the data; those of model and tokenizer are known. What the model's
-    context has no room for is not generated. The mode of every module and all random state are left as
-    they were.
-    """
-    stops = end_tokens(model, tokenizer, ends)
-    context: Any = getattr(unwrapped(model).config, "max_position_embeddings", None)
-    continuations: list[Continuation] = []
-    with undisturbed(model):
-        for prompt in prompts:
-            began = time.perf_counter()
-            ids_1T = torch.tensor([list(prompt)])
-            room = min(max_new_tokens, context - len(prompt)) if isinstance(context, int) else max_new_tokens
-            if room <= 0:
-                continuations.append(Continuation([], ended=False, seconds=0.0))
-                continue
-            output_1T = greedy(model, tokenizer, ids_1T, torch.ones_like(ids_1T), room, stops)
-            new: list[int] = output_1T[0, ids_1T.shape[1] :].tolist()
-            seconds = time.perf_counter() - began
-            continuations.append(Continuation(new, bool(new) and new[-1] in stops, seconds))
-    return continuations
+    """Wall time until it was there, beside the others of its batch."""
 
 
 def end_tokens(model: Any, tokenizer: Any, last_tokens: Iterable[int]) -> set[int]:

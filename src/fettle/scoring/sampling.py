@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from fettle.errors import DataError, ModelError
 from fettle.scoring.budget import default_generation_tokens, is_out_of_memory
 from fettle.scoring.decoder import device_of, undisturbed, unwrapped
 from fettle.scoring.engine import score
-from fettle.scoring.generate import end_tokens, greedy
+from fettle.scoring.generate import Continuation, end_tokens, greedy
 from fettle.scoring.sampling_steps import AnswerRow, AnswerSteps
 from fettle.scoring.stop_text import cut
 
@@ -68,6 +69,32 @@ def sample(
         for answer in batch:
             answers[answer.prompt].append(answer)
     return [sorted(found, key=lambda answer: answer.number) for found in answers]
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Iterable[List[int]],
+    *,
+    max_new_tokens: int,
+    ends: Collection[int] = (),
+) -> list[Continuation]:
+    """Greedy continuations of token prompts, in their order, each with the time it took.
+
+    See `sample_batches`.
+    """
+    prompts = list(prompts)
+    found = [Continuation([], ended=False, seconds=0.0)] * len(prompts)
+    settings = SamplingConfig(max_new_tokens=max_new_tokens)
+    began = time.perf_counter()
+    for batch in sample_batches(model, tokenizer, prompts, settings, ends=ends):
+        # A batch goes on until its longest answer ends.
+        seconds = (time.perf_counter() - began) / max(1, *(len(answer.tokens) for answer in batch))
+        for answer in batch:
+            ended = answer.ended == "eos"
+            found[answer.prompt] = Continuation(answer.tokens, ended, seconds * len(answer.tokens))
+        began = time.perf_counter()
+    return found
 
 
 def sample_batches(
