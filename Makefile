@@ -6,16 +6,20 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all lint lint-page docs bench clean
+.PHONY: demo test test-all page lint lint-page docs bench clean
 
 demo: .venv/.demo
 	$(BIN)/fettle demo
 
-test: .venv/.dev lint
+test: .venv/.dev page lint
 	$(BIN)/pytest -n auto -m "not slow"
 
-test-all: .venv/.dev lint
+test-all: .venv/.dev page lint
 	$(BIN)/pytest -n auto
+
+# The page's modules, bundled where one has changed.
+page: .venv/.dev
+	$(BIN)/python hatch_build.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

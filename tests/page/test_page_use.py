@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from fettle.server.assets import EXPORT, STATIC
 from page.conftest import HOSTILE, OTHER, RICH
 from page.page_actions import at, panel, shows, text, until
 
@@ -182,12 +181,3 @@ def test_runs_are_sorted_by_their_headings(open_page: Open) -> None:
     page.locator("th[aria-sort=ascending]").filter(has_text="Run").wait_for()
     page.wait_for_timeout(500)
     assert names.all_inner_texts() == sorted(names.all_inner_texts())
-
-
-def test_no_export_hides_what_the_browser_calls_so(open_page: Open) -> None:
-    """Joined, every module sees the exports of those before it, whether it imports them or not."""
-    texts = [path.read_text() for path in STATIC.rglob("*.js") if "vendor" not in path.parts]
-    names = [next(filter(None, groups)) for text in texts for groups in EXPORT.findall(text)]
-    page = open_page("")
-    assert page.evaluate("names => names.filter((name) => name in window)", names) == []
-    page.close()

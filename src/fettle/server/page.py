@@ -1,4 +1,4 @@
-"""The page: three files, joined and packed once, when the first of them is asked for."""
+"""The page: three files, packed once, when the first of them is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
 
-from fettle.server.assets import ADDRESSES, Asset, page_assets
+from fettle.server.assets import FILES, Asset, page_assets
 
 NOT_BUILT = "fettle serves its API under /api. The page is not part of this installation: it is not built.\n"
 
@@ -30,7 +30,7 @@ def add_page(app: FastAPI) -> None:
             raise HTTPException(404)
         return _answer(request, *found)
 
-    for address in ADDRESSES:
+    for address in FILES:
         app.add_api_route(address, send, methods=["GET", "HEAD"], include_in_schema=False)
 
 
