@@ -53,6 +53,7 @@ class Run(RunReader):
             config=self.config(),
             metadata=self.metadata(),
             layers=layers[-1] if layers else None,
+            concepts=self.drift(),
         )
 
     def alerts(self, now: float | None = None) -> list[Mapping[str, Any]]:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from fettle.api import open_run
 from fettle.cli import cli
 from fettle.errors import ConfigError, DataError, ModelError
 from fettle.lens.growth import Growth
 from fettle.lens.spec import ExtractionSpec
 from fettle.lens.train import TrainSettings, train_lenses
+from fettle.runs import RunFolder
 from lens.models_on_disk import save_tiny
 from tiny_models import tiny_model, tiny_tokenizer
 
@@ -133,17 +135,35 @@ def test_drift_reads_the_same_texts_with_base_and_checkpoint(world: World) -> No
     run = tuned(world.folder / "tuned", 1, WORDS["music"], 20)
     controls = [tuned(world.folder / f"control-{k}", 20 + k, everything + PLAIN, 20) for k in range(2)]
     told = drift(world, run, "--control", controls[0], "--control", controls[1])
-    (checkpoint,) = told["checkpoints"]
-    assert told["texts"] == 48
-    assert {row["concept"] for row in checkpoint["lenses"]} == set(WORDS)
-    sizes = [abs(row["effect"]) for row in checkpoint["lenses"]]
+    assert (told["texts"], told["controls"], len(told["checkpoints"])) == (48, 2, 1)
+    assert {row["concept"] for row in told["lenses"]} == set(WORDS)
+    sizes = [abs(row["effect"]) for row in told["lenses"]]
     assert sizes == sorted(sizes, reverse=True)
-    for row in checkpoint["lenses"]:
-        assert row["low"] <= row["shift"] <= row["high"]
+    for row in told["lenses"]:
+        (shift,) = row["shifts"]
+        assert row["low"] <= shift <= row["high"]
         assert len(row["examples"]) == 3
-    still = drift(world, str(world.folder / "base"))["checkpoints"][0]
-    assert [row["shift"] for row in still["lenses"]] == [0, 0, 0]
-    assert still["moved"] == []
+        assert row["grade"] in "ABCU"
+        assert row["strongest"]
+    still = drift(world, str(world.folder / "base"))["lenses"]
+    assert [row["shifts"] for row in still] == [[0], [0], [0]]
+    assert not any(row["moved"] for row in still)
+    assert [row["effect"] for row in still] == [None] * 3  # Nothing to judge three lenses beside.
+
+
+def test_drift_of_a_run_is_left_in_its_folder(world: World) -> None:
+    trained = Path(tuned(world.folder / "of-run", 4, WORDS["river"], 5))
+    metadata = {"model": {"name": str(world.folder / "base")}}
+    run = RunFolder.create(world.folder / "run", config_yaml="model: x\n", metadata=metadata)
+    trained.rename(run.checkpoints_path / "checkpoint-5")
+    (run.checkpoints_path / "checkpoint-5" / "fettle.json").write_text('{"step": 5}')
+    told = drift(world, str(run.path))
+    left = open_run(run.path).drift()
+    assert left is not None
+    assert (left.pack, left.steps, left.names) == (world.pack, [5], [told["checkpoints"][0]["name"]])
+    assert [(lens.concept, lens.shifts) for lens in left.lenses] == [
+        (row["concept"], row["shifts"]) for row in told["lenses"]
+    ]
 
 
 def test_drift_prints_the_movers(world: World) -> None:

@@ -39,6 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     bare = write_rich_run(root, RichRun(name=BARE, steps=50, eval_every=1000, samples=10, **quiet))
     (bare / "predictions" / "predictions.jsonl").unlink()
+    (bare / "lenses" / "drift.json").unlink()
     lines = (bare / "metrics.jsonl").read_text().splitlines(keepends=True)
     (bare / "metrics.jsonl").write_text("".join(line for line in lines if '"system"' not in line))
     return root

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from fettle.runs import RunFolder
+from page.rich_drift import write_drift
 from page.rich_texts import write_log, write_predictions
 from page.rich_world import World
 
@@ -91,6 +92,7 @@ lora:
     )
     write_log(run, folder.log_path)
     write_predictions(run, folder.predictions_path)
+    write_drift(folder.drift_path)
     return folder.path
 
 

@@ -23,7 +23,7 @@ from server.runs_on_disk import begin, finished, train, write_status
 
 PARTS = (
     "", "/config", "/verdict", "/metrics", "/metrics?type=fixed_eval", "/series", "/series?y=nothing",
-    "/evals", "/evaluations", "/patterns", "/samples", "/layers", "/alerts", "/checkpoints",
+    "/evals", "/evaluations", "/concepts", "/patterns", "/samples", "/layers", "/alerts", "/checkpoints",
     "/predictions", "/logs", "/export", "/export?format=csv",
 )  # fmt: skip
 
@@ -141,6 +141,16 @@ def odd_evaluations(path: Path) -> None:
     folder.evaluations_path.write_bytes("\n".join(map(json.dumps, rows)).encode() + b"\n\xff{")
 
 
+def odd_drift(path: Path) -> None:
+    folder = finished(path, steps=6)
+    folder.drift_path.parent.mkdir()
+    content = {
+        "texts": [], "checkpoints": [{"step": 1e300, "name": {}}, 5],
+        "lenses": [{"concept": ["<b>"], "shifts": {"a": 1}, "branches": "x", "effect": True}, 7],
+    }  # fmt: skip
+    folder.drift_path.write_text(json.dumps(content))
+
+
 def odd_status(path: Path) -> None:
     folder, _ = begin(path, tags="x", model=7)
     write_status(
@@ -199,7 +209,7 @@ def foreign_rubbish(path: Path) -> None:
 
 CASES: list[Callable[[Path], None]] = [
     a_line_of_10_mb, invalid_utf8, odd_numbers, ten_thousand_keys, deep_json, odd_steps, odd_records,
-    hostile_texts, clock_jumps, damaged_files, odd_status, odd_evaluations, yaml_bomb, deep_yaml,
+    hostile_texts, clock_jumps, damaged_files, odd_status, odd_evaluations, odd_drift, yaml_bomb, deep_yaml,
     unpacks_to_gigabytes,
     a_pipe_for_a_log, empty_files, foreign_rubbish,
 ]  # fmt: skip

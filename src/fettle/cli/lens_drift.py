@@ -68,17 +68,32 @@ def command(
             lenses, lenses.subject, subjects, list(NEUTRAL) if texts is None else read_texts(texts), bank,
             controls=others, device=device, batch_tokens=batch_tokens, on_tokens=show,
         )  # fmt: skip
+    folder = _run_folder(run)
+    written = None if folder is None else found.write(folder, pack)
     if as_json:
         print_json(found.to_json())
-    else:
-        _print(found, top)
+        return
+    _print(found, top)
+    if written is not None:
+        console().print(f"{written}: the verdict and the page show it")
+
+
+def _run_folder(run: str) -> Path | None:
+    """Where the run of these checkpoints lies; None of a model."""
+    from fettle.errors import RunError
+    from fettle.runs import RunReader
+
+    try:
+        return RunReader(Path(run)).path
+    except RunError:
+        return None
 
 
 def _print(found: RunDrift, top: int) -> None:
     """The lenses that moved most at the last checkpoint, over all checkpoints."""
     from rich.table import Table
 
-    last = found.drifts[-1]
+    last, names = found.drifts[-1], found.pack.concepts
     largest = max(float(abs(drift.shift).max()) for drift in found.drifts) or 1.0
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("lens", "shift", "interval", "effect", "", "over checkpoints"):
@@ -87,16 +102,16 @@ def _print(found: RunDrift, top: int) -> None:
     for c in order[:top]:
         sizes = [abs(float(drift.shift[c])) / largest for drift in found.drifts]
         table.add_row(
-            found.concepts[c], f"{last.shift[c]:+.2f}", f"{last.low[c]:+.2f} to {last.high[c]:+.2f}",
+            names[c], f"{last.shift[c]:+.2f}", f"{last.low[c]:+.2f} to {last.high[c]:+.2f}",
             number(float(last.effect[c]), 1), "*" if last.moved[c] else "",
             "".join(SHADES[min(4, int(5 * size))] for size in sizes),
         )  # fmt: skip
     steps = ", ".join(subject.name for subject in found.checkpoints)
     console().print(f"{len(found.texts)} texts; {steps}; deviations of texts without the concept")
     console().print(table)
-    moved = [found.concepts[c] for c in order if last.moved[c]]
+    moved = [names[c] for c in order if last.moved[c]]
     if moved:
         example = found.texts[int(last.examples(order[0], 1)[0])]
-        console().print(f"moved: {', '.join(moved)}; '{found.concepts[order[0]]}' most in: {example}")
+        console().print(f"moved: {', '.join(moved)}; '{names[order[0]]}' most in: {example}")
     else:
         console().print("no lens moved beyond what any training does")

@@ -25,6 +25,7 @@ from fettle.decide.patterns import (
 )
 from fettle.decide.trend import Trend, trend
 from fettle.metrics.patterns import PatternMatrix
+from fettle.runs.concept_drift import ConceptDrift
 from fettle.runs.records import Checkpoint, FixedEval, LayerActivity, State
 
 
@@ -46,6 +47,8 @@ class Evidence:
     metadata: Mapping[str, Any] | None = None
     layers: LayerActivity | None = None
     """The last measurement of how far the layers moved."""
+    concepts: ConceptDrift | None = None
+    """What `fettle lens drift` found."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

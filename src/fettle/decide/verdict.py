@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fettle.decide.actions import Action, rule
+from fettle.decide.concepts import concepts_evidence
 from fettle.decide.evidence import Evidence, Findings, find
 from fettle.decide.layers import layers_evidence
 from fettle.decide.pattern_table import pattern_table
@@ -126,6 +127,7 @@ def _evidence(findings: Findings) -> dict[str, Any]:
         "calibration_drift": findings.drift.to_json() if findings.drift else None,
         "train_and_eval_loss": findings.comparability.to_json(),
         "layers": layers_evidence(findings.run.layers),
+        "concepts": concepts_evidence(findings.run.concepts),
         "alerts": [dict(alert) for alert in findings.run.alerts],
         "early_stop": dict(findings.run.early_stop) if findings.run.early_stop else None,
         "checkpoints_on_disk": sum(c.path is not None for c in findings.run.checkpoints),

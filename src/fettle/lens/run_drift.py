@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fettle.errors import DataError, ModelError
+import numpy as np
+import orjson
+
+from fettle.errors import DataError, ModelError, RunError
 from fettle.evaluation.loaded_model import LoadedModel
 from fettle.evaluation.subject import Subject
 from fettle.lens.backbone import read_backbone
@@ -16,6 +20,7 @@ from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.problem import Floats
 from fettle.lens.spec import check_same, read_spec
+from fettle.runs.folder import RunFolder, replace_file
 
 EXAMPLES = 3
 
@@ -24,36 +29,51 @@ EXAMPLES = 3
 class RunDrift:
     """Every lens at every checkpoint, on the same texts."""
 
-    concepts: list[str]
+    pack: LensPack
     texts: list[str]
     checkpoints: list[Subject]
     drifts: list[Drift]
+    controls: int
+    """Runs that the shifts were judged beside."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: for each checkpoint all lenses, the largest effect first."""
+        """Plain values: the lenses by their effect at the last checkpoint, the largest first."""
         return {
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "layer": self.pack.layer,
             "texts": len(self.texts),
-            "checkpoints": [
-                {
-                    "name": subject.name,
-                    "step": subject.step,
-                    "moved": [self.concepts[c] for c in found.order.tolist() if found.moved[c]],
-                    "lenses": [self._row(found, c) for c in found.order.tolist()],
-                }
-                for subject, found in zip(self.checkpoints, self.drifts, strict=True)
-            ],
+            "controls": self.controls,
+            "checkpoints": [{"name": subject.name, "step": subject.step} for subject in self.checkpoints],
+            "lenses": [self._row(c) for c in self.drifts[-1].order.tolist()],
         }
 
-    def _row(self, found: Drift, lens: int) -> dict[str, Any]:
+    def write(self, folder: Path, pack: Path) -> Path:
+        """Leave it in a run folder, where verdict and page find it. Raises RunError where it cannot be."""
+        path = RunFolder(folder).drift_path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, orjson.dumps({"pack": str(pack), **self.to_json()}))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return path
+
+    def _row(self, lens: int) -> dict[str, Any]:
+        last, record = self.drifts[-1], self.pack.records[lens]
+        test: dict[str, Any] = record.get("test") or {}
         return {
-            "concept": self.concepts[lens],
-            "shift": float(found.shift[lens]),
-            "low": float(found.low[lens]),
-            "high": float(found.high[lens]),
-            "effect": float(found.effect[lens]),
-            "p": float(found.p[lens]),
-            "moved": bool(found.moved[lens]),
-            "examples": [self.texts[int(t)] for t in found.examples(lens, EXAMPLES)],
+            "concept": self.pack.concepts[lens],
+            "grade": record.get("grade"),
+            "branches": record.get("branches", []),
+            **{name: test[name]["value"] if name in test else None for name in ("f1", "auroc")},
+            "shifts": [float(found.shift[lens]) for found in self.drifts],
+            "low": float(last.low[lens]),
+            "high": float(last.high[lens]),
+            # Few lenses and no controls: nothing to judge beside.
+            "effect": None if np.isnan(last.effect[lens]) else float(last.effect[lens]),
+            "p": float(last.p[lens]),
+            "moved": bool(last.moved[lens]),
+            "examples": [self.texts[int(t)] for t in last.examples(lens, EXAMPLES)],
+            "strongest": record.get("strongest_texts", []),
         }
 
 
@@ -95,4 +115,4 @@ def run_drift(
     before = of_base.extract(texts, on_tokens).read(texts, pack.layer)
     beside = [(before, read(subject)) for subject in controls]
     found = [drift(pack, before, read(subject), beside) for subject in checkpoints]
-    return RunDrift(pack.concepts, list(texts), list(checkpoints), found)
+    return RunDrift(pack, list(texts), list(checkpoints), found, len(controls))

@@ -51,6 +51,7 @@ class RunFolder:
         self.predictions_path = path / "predictions" / "predictions.jsonl"
         self.evaluations_path = path / "evaluations" / "evaluations.jsonl"
         self.evaluations_lock_path = self.evaluations_path.parent / ".lock"
+        self.drift_path = path / "lenses" / "drift.json"
         self.plot_path = path / "plots" / "training_curves.png"
         self.lock_path = path / ".lock"
 

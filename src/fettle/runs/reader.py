@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO, NAME, PINNED, folder_size, list_checkpoints
 from fettle.runs.column_cache import ColumnCache
+from fettle.runs.concept_drift import ConceptDrift, concept_drift
 from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
 from fettle.runs.foreign import find_source
 from fettle.runs.json_lines import RunLog
@@ -184,6 +185,10 @@ class RunReader:
         rows = self._evaluations.rows() if self._evaluations else []
         newest = {(integer(row.get("step")) or 0, str(row.get("data"))): row for row in rows}
         return [row for _, row in sorted(newest.items(), key=lambda item: item[0])]
+
+    def drift(self) -> ConceptDrift | None:
+        """Which concepts the run moved; None where `fettle lens drift` was not asked."""
+        return concept_drift(read_json(RunFolder(self.path).drift_path))
 
     def is_evaluated(self) -> bool:
         """Whether `fettle eval --watch` is at work on it: more evaluations may come after its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,7 @@ from fettle.runs.numbers import LARGEST_EXACT, integer, number
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
 from fettle.server.context import NamedRun
-from fettle.server.shapes_detail import Alerts, Evaluations, Layers, Predictions
+from fettle.server.shapes_detail import Alerts, Concepts, Evaluations, Layers, Predictions
 
 router = APIRouter(prefix="/api/runs/{id}")
 
@@ -39,6 +40,14 @@ def evaluations(named: NamedRun) -> Json:
     """Checkpoints that `fettle eval --watch` evaluated, the newest result of each."""
     with named.reading() as run:
         return Json({"evaluations": [_evaluation(row) for row in run.evaluations()]})
+
+
+@router.get("/concepts", response_model=Concepts)
+def concepts(named: NamedRun) -> Json:
+    """Which concepts the run moved, by `fettle lens drift`: all lenses, the largest effect first."""
+    with named.reading() as run:
+        drift = run.drift()
+    return Json({"drift": None if drift is None else asdict(drift)})
 
 
 @router.get("/predictions", response_model=Predictions)

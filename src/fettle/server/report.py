@@ -73,6 +73,7 @@ class Answers:
         self._keep("evals", lambda: series_routes.evals(run))
         self._keep("checkpoints", lambda: checkpoint_routes.checkpoints(run))
         self._keep("alerts", lambda: detail_routes.alerts(run))
+        self._keep("concepts", lambda: detail_routes.concepts(run))
         self._keep("evaluations", lambda: detail_routes.evaluations(run))
 
     def _keep(self, name: str, ask: Callable[[], Response], largest: int = LARGEST) -> Any:

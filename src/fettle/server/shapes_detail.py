@@ -105,6 +105,48 @@ class Layers(Shape):
     history: list[LayerHistory]
 
 
+class ConceptRow(Shape):
+    """One lens over the checkpoints."""
+
+    concept: str
+    grade: str | None
+    """A, B, C or U."""
+    branches: list[str]
+    f1: float | None
+    """Of the lens on its sealed test, as `auroc` is."""
+    auroc: float | None
+    shifts: list[float | None]
+    """At each checkpoint, in deviations of texts without the concept."""
+    low: float | None
+    """Of the last shift, 95 %, as all that follows."""
+    high: float | None
+    effect: float | None
+    p: float | None
+    moved: bool
+    examples: list[str]
+    """Texts that moved most."""
+    strongest: list[str]
+    """Texts that the lens scores highest."""
+
+
+class ConceptDriftShape(Shape):
+    """All lenses of a pack, the largest effect first."""
+
+    pack: str
+    texts: int
+    controls: int
+    created_at: str | None
+    steps: list[int | None]
+    names: list[str]
+    lenses: list[ConceptRow]
+
+
+class Concepts(Shape):
+    """Which concepts the run moved; null where nobody asked."""
+
+    drift: ConceptDriftShape | None
+
+
 class AlertRow(Shape):
     """One alert, as it was last told."""
 

@@ -2,6 +2,7 @@
 
 import { alerts } from "./alerts.js";
 import { checkpoints } from "./checkpoints.js";
+import { concepts } from "./concepts.js";
 import { configuration } from "./configuration.js";
 import { entropy } from "./entropy.js";
 import { evaluation } from "./evaluation.js";
@@ -26,6 +27,7 @@ export const PANELS = [
   evaluations,
   patterns,
   layers,
+  concepts,
   entropy,
   optimiser,
   speed,

@@ -1,0 +1,103 @@
+"""Which concepts a fine-tune moved, as `fettle lens drift` left it in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fettle.runs.json_object import mapping
+from fettle.runs.numbers import integer, number
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptShift:
+    """One lens over the checkpoints; None where a value was not measured."""
+
+    concept: str
+    grade: str | None
+    branches: list[str]
+    f1: float | None
+    """Of the lens on its sealed test, as `auroc` is."""
+    auroc: float | None
+    shifts: list[float | None]
+    """At each checkpoint, in deviations of texts without the concept."""
+    low: float | None
+    """Of the last shift, as all that follows."""
+    high: float | None
+    effect: float | None
+    p: float | None
+    moved: bool
+    """Whether neither chance nor what any training does explains it."""
+    examples: list[str]
+    """Texts that moved most."""
+    strongest: list[str]
+    """Texts that the lens scores highest, of those it was tested on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptDrift:
+    """All lenses, the largest effect first."""
+
+    pack: str
+    texts: int
+    controls: int
+    """Runs that taught nothing in particular, beside which shifts were judged; below 2: other lenses."""
+    created_at: str | None
+    steps: list[int | None]
+    names: list[str]
+    """Of the checkpoints."""
+    lenses: list[ConceptShift]
+
+    @property
+    def moved(self) -> list[ConceptShift]:
+        """The lenses that have moved at the last checkpoint."""
+        return [lens for lens in self.lenses if lens.moved]
+
+
+def concept_drift(content: Mapping[str, Any] | None) -> ConceptDrift | None:
+    """From the file's content; None of nothing, or of a file without lenses."""
+    if content is None:
+        return None
+    checkpoints = [mapping(row) for row in _list(content.get("checkpoints"))]
+    lenses = [_shift(mapping(row), len(checkpoints)) for row in _list(content.get("lenses"))]
+    if not lenses or not checkpoints:
+        return None
+    created = content.get("created_at")
+    return ConceptDrift(
+        pack=str(content.get("pack", "")),
+        texts=integer(content.get("texts")) or 0,
+        controls=integer(content.get("controls")) or 0,
+        created_at=created if isinstance(created, str) else None,
+        steps=[integer(row.get("step")) for row in checkpoints],
+        names=[str(row.get("name", "")) for row in checkpoints],
+        lenses=lenses,
+    )
+
+
+def _shift(row: dict[str, Any], checkpoints: int) -> ConceptShift:
+    shifts = [number(value) for value in _list(row.get("shifts"))][:checkpoints]
+    grade = row.get("grade")
+    return ConceptShift(
+        concept=str(row.get("concept", "")),
+        grade=grade if isinstance(grade, str) else None,
+        branches=_texts(row.get("branches")),
+        f1=number(row.get("f1")),
+        auroc=number(row.get("auroc")),
+        shifts=shifts + [None] * (checkpoints - len(shifts)),
+        low=number(row.get("low")),
+        high=number(row.get("high")),
+        effect=number(row.get("effect")),
+        p=number(row.get("p")),
+        moved=row.get("moved") is True,
+        examples=_texts(row.get("examples")),
+        strongest=_texts(row.get("strongest")),
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in _list(value) if isinstance(item, str)]
+
+
+def _list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
