@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,9 +17,10 @@ from fettle.errors import ModelError
 from fettle.lens.blocks import blocks, check_layers, stream
 from fettle.lens.spec import ExtractionSpec
 from fettle.lens.tokens import Tokens
-from fettle.scoring.budget import default_batch_tokens, is_out_of_memory
+from fettle.scoring.budget import is_out_of_memory
 from fettle.scoring.decoder import device_of, undisturbed, unwrapped
 from fettle.scoring.plan import Piece, by_length, count_tokens, length_regimes, take
+from fettle.scoring.token_budget import TokenBudget
 
 
 class DeepestLayerReached(Exception):  # noqa: N818  It ends a forward pass; nothing went wrong.
@@ -49,20 +49,21 @@ def pooled_activations(
     for a layer that the model lacks, and where one text alone exceeds the memory.
     """
     check_layers(model, spec.layers)
-    budget = batch_tokens or default_batch_tokens(model)
+    budget = TokenBudget(model, batch_tokens)
     lengths = [len(text) for text in tokens]
     for regime in length_regimes(unwrapped(model).config.get_text_config(), lengths):
         waiting = by_length([Piece(i, 0, lengths[i]) for i in regime])
         while waiting:
-            pieces = waiting[: take(waiting, 0, budget, padded=True)]
+            pieces = waiting[: take(waiting, 0, budget.tokens, padded=True)]
             chosen = [piece.sequence for piece in pieces]
             try:
-                with undisturbed(model):
+                with undisturbed(model), budget.measured(count_tokens(pieces)):
                     vectors = run_batch(model, pad([tokens[i] for i in chosen]), spec)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                budget = _smaller(pieces, error)
+                _refuse_one(pieces, error)
+                budget.shrink(count_tokens(pieces))
                 continue
             waiting = waiting[len(pieces) :]
             yield chosen, vectors
@@ -144,15 +145,10 @@ def _forward(model: Any, batch: Batch) -> None:
     stack(**{name: value for name, value in inputs.items() if name in known})
 
 
-def _smaller(pieces: list[Piece], error: RuntimeError) -> int:
-    """The budget of half of what did not fit."""
+def _refuse_one(pieces: list[Piece], error: RuntimeError) -> None:
+    """Raise ModelError where a text by itself does not fit."""
     if len(pieces) == 1:
         raise ModelError(
             f"a text of {pieces[0].tokens} tokens does not fit into memory beside the model, even by itself. "
             "Lower max_tokens, or use dtype bfloat16"
         ) from error
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    budget = max(1, count_tokens(pieces) // 2)
-    logger.warning("out of memory: batches are limited to {} tokens from here on", budget)
-    return budget

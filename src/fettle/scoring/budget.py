@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fettle.scoring.decoder import device_of, unwrapped
+from fettle.scoring.memory import free_host_bytes
 
 # Activations of one pass on a CPU: what the caches and a margin of memory take well. Larger
 # passes were no faster at hidden sizes from 256 to 1024.
@@ -27,7 +28,8 @@ def default_batch_tokens(model: Any) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(np.clip(free // 3 // per_token, *GPU_TOKENS))
     if device.type == "cpu":
-        return int(np.clip(CPU_SCRATCH_BYTES // per_token, *CPU_TOKENS))
+        wanted = int(np.clip(CPU_SCRATCH_BYTES // per_token, *CPU_TOKENS))
+        return max(1, min(wanted, free_host_bytes() // 2 // per_token))
     return GPU_TOKENS[0]
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from loguru import logger
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fettle.data.sequence import Sequence
 from fettle.errors import DataError, ModelError
 from fettle.scoring.attention import KeyValue
-from fettle.scoring.budget import default_batch_tokens, is_out_of_memory
+from fettle.scoring.budget import is_out_of_memory
 from fettle.scoring.decoder import device_of, undisturbed, unwrapped
 from fettle.scoring.forward import (
     hidden_states,
@@ -44,6 +43,7 @@ from fettle.scoring.progress import progress_bar
 from fettle.scoring.route import LayoutName, choose_route
 from fettle.scoring.scores import Scores, collect, token_positions
 from fettle.scoring.statistics import TokenStatistics, joined
+from fettle.scoring.token_budget import TokenBudget
 
 # Hidden states wait until the head has enough rows to run at full rate; float32 bytes.
 PENDING_BYTES = 8 << 20
@@ -127,7 +127,7 @@ class _Passes:
     def __init__(self, model: Any, sequences: list[Sequence], batch_tokens: int | None) -> None:
         self.model = model
         self.sequences = sequences
-        self.budget = batch_tokens or default_batch_tokens(model)
+        self.budget = TokenBudget(model, batch_tokens)
         scored = [i for i, sequence in enumerate(sequences) if sequence.loss_mask.any()]
         lengths = [needed_tokens(sequences[i]) for i in scored]
         config = unwrapped(model).config.get_text_config()
@@ -150,7 +150,8 @@ class _Passes:
             while at < len(pieces):
                 stop = self._stop(pieces, at)
                 try:
-                    self._run_batch(pieces[at:stop], pieces[stop].reused if stop < len(pieces) else 0)
+                    with self.budget.measured(count_tokens(pieces[at:stop])):
+                        self._run_batch(pieces[at:stop], pieces[stop].reused if stop < len(pieces) else 0)
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
@@ -165,7 +166,7 @@ class _Passes:
     def _stop(self, pieces: list[Piece], at: int) -> int:
         if self.route.layout == "single":
             return at + 1
-        return take(pieces, at, self.budget, padded=self.route.layout == "padded")
+        return take(pieces, at, self.budget.tokens, padded=self.route.layout == "padded")
 
     def _shrink(self, batch: list[Piece], error: RuntimeError) -> None:
         """Smaller passes from here on: half of what did not fit."""
@@ -175,10 +176,7 @@ class _Passes:
                 f"sequence {i} of {len(self.sequences[i])} tokens does not fit into memory beside the model, "
                 "even by itself. Shorten it, or load the model in half precision."
             ) from error
-        self.budget = max(1, min(self.budget, count_tokens(batch)) // 2)
-        logger.warning("out of memory: batches are limited to {} tokens from here on", self.budget)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.budget.shrink(count_tokens(batch))
 
     def _run_batch(self, batch: list[Piece], keep: int) -> None:
         layout = lay_out(self.model, self.sequences, batch, self.route, keep)
