@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from loguru import logger
 
@@ -24,7 +24,8 @@ from fettle.evaluation.measurement import Measures, OnStage, Stage
 from fettle.evaluation.results import Evaluation, Progress, SubjectResult, TaskResult
 from fettle.evaluation.results_folder import ResultsFolder
 from fettle.evaluation.samples import EncodedData, EvaluationData, read_evaluation_data
-from fettle.evaluation.subject import Skipped, Subject
+from fettle.evaluation.subject import EndpointSubject, Evaluated, Skipped, Subject
+from fettle.evaluation.unencoded import UnencodedData
 from fettle.evaluation.work import Work
 
 
@@ -52,25 +53,31 @@ class Session:
         self._on_progress = on_progress
         self._folder = _folder(out, asked, self._files, config)
         self.found = Evaluation(self._folder.path, [], list(skipped))
+        self._uses_weights = config.endpoint is None
 
     @contextmanager
     def running(self) -> Generator[None]:
         """Keeps metadata.json and the log; gives the model's memory back at the end."""
-        described = _described(self._folder, self.model, self._files, self.found.skipped)
+        described = _described(self._folder, self._metadata)
         with described, _logged(self._folder, "evaluation"):
-            yield
+            try:
+                yield
+            finally:
+                self.model.model.close()
 
-    def evaluate(self, subject: Subject, number: int, subjects: int) -> list[SubjectResult]:
+    def evaluate(self, subject: Evaluated, number: int, subjects: int) -> list[SubjectResult]:
         """One subject on every file; [] where it is skipped with its reason."""
         tell = partial(_tell, self._on_progress, subject.name, number, subjects)
         results: list[SubjectResult] = []
+        self._uses_weights |= isinstance(subject, Subject)
         self._forget(subject.name)
         with _logged(self._folder, subject.name):
             try:
                 for file in self._files:
                     results.append(self._on_file(subject, file, tell))
                     self.found.results.append(results[-1])
-                self.found.tasks.extend(self._on_tasks(subject))
+                if isinstance(subject, Subject):
+                    self.found.tasks.extend(self._on_tasks(subject))
             except (ModelError, DataError) as error:
                 self.skip(Skipped(subject.name, str(error)))
         self._folder.write_consolidated(self.found.rows())
@@ -103,15 +110,49 @@ class Session:
             on_done=partial(_tell, self._on_progress, f"{workers} workers", 1, 1, "pieces"),
         )
 
+    def _metadata(self, seconds: float) -> dict[str, Any]:
+        """What was evaluated, on what, and what it took; kept with the results as well."""
+        model, endpoint = self.model, self._measures.endpoint
+        spent = None if endpoint is None else endpoint.spent()
+        told: dict[str, Any] = {
+            "data": [
+                {"path": str(f.path), "fingerprint": f.fingerprint, "samples": len(f.examples), "of": f.total}
+                for f in self._files
+            ],
+            "weights": model.known_weights,
+            "skipped": [asdict(skipped) for skipped in self.found.skipped],
+            "device": str(model.model.device),
+            "precision": model.model.precision,
+            "models_loaded": model.model.loads,
+            "cache": {
+                "path": str(model.cache.path), "hits": model.cache.hits, "misses": model.cache.misses,
+            },
+            "peak_memory_bytes": _peak_memory(),
+            "endpoint": spent,
+            "cost": self._cost(seconds, spent),
+            "versions": {name: version(name) for name in ("fettle", "torch", "transformers", "peft")},
+        }  # fmt: skip
+        self.found.metadata.update(told)
+        return told
+
+    def _cost(self, seconds: float, spent: Mapping[str, Any] | None) -> float | None:
+        """Of this machine's time and of the endpoint, as far as each took part; None where one is unknown."""
+        price = self._config.price_per_hour
+        parts: list[float | None] = [] if spent is None else [spent["cost"]]
+        if self._uses_weights:
+            parts.append(None if price is None else seconds / 3600 * price)
+        return None if None in parts else sum(part or 0.0 for part in parts)
+
     def _forget(self, name: str) -> None:
         """Results of the same name: another checkpoint has taken the place of theirs."""
         found = self.found
         found.results[:] = [result for result in found.results if result.subject.name != name]
         found.tasks[:] = [result for result in found.tasks if result.subject.name != name]
 
-    def _on_file(self, subject: Subject, file: EvaluationData, on_stage: OnStage) -> SubjectResult:
+    def _on_file(self, subject: Evaluated, file: EvaluationData, on_stage: OnStage) -> SubjectResult:
         found = self._measures.measure(subject, self._encode(subject, file), on_stage)
-        summary = {**found.summary, "peak_memory_bytes": _peak_memory()}
+        here = isinstance(subject, Subject)
+        summary = {**found.summary, "peak_memory_bytes": _peak_memory() if here else None}
         name = f"{subject.name}/{file.path.stem}" if len(self._files) > 1 else subject.name
         self._folder.write_result(name, summary, found.rows, found.texts)
         em, ce = summary["exact_match"], summary["cross_entropy"]
@@ -170,7 +211,15 @@ class _Encoder:
         self._config = config
         self._known: dict[tuple[str, Path], EncodedData] = {}
 
-    def __call__(self, subject: Subject, file: EvaluationData) -> EncodedData:
+    @overload
+    def __call__(self, subject: Subject, file: EvaluationData) -> EncodedData: ...
+
+    @overload
+    def __call__(self, subject: EndpointSubject, file: EvaluationData) -> EncodedData | UnencodedData: ...
+
+    def __call__(self, subject: Evaluated, file: EvaluationData) -> EncodedData | UnencodedData:
+        if subject.tokenizer is None:
+            return UnencodedData(file, self._config)
         key = (subject.tokenizer, file.path)
         if key not in self._known:
             self._known[key] = EncodedData(file, subject.tokenizer, self._config)
@@ -189,41 +238,14 @@ def _folder(
 
 
 @contextmanager
-def _described(
-    folder: ResultsFolder, model: CachedModel, files: Sequence[EvaluationData], skipped: Sequence[Skipped]
-) -> Generator[None]:
-    """metadata.json from the beginning to the end, however it ends."""
+def _described(folder: ResultsFolder, metadata: Callable[[float], dict[str, Any]]) -> Generator[None]:
+    """metadata.json from the beginning to the end, however it ends; `metadata` is told the seconds."""
     began, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
 
     def write(state: str) -> None:
-        folder.write_metadata(
-            {
-                "state": state,
-                "started_at": started_at,
-                "seconds": time.perf_counter() - began,
-                "data": [
-                    {
-                        "path": str(f.path),
-                        "fingerprint": f.fingerprint,
-                        "samples": len(f.examples),
-                        "of": f.total,
-                    }
-                    for f in files
-                ],
-                "weights": model.known_weights,
-                "skipped": [asdict(s) for s in skipped],
-                "device": str(model.model.device),
-                "precision": model.model.precision,
-                "models_loaded": model.model.loads,
-                "cache": {
-                    "path": str(model.cache.path),
-                    "hits": model.cache.hits,
-                    "misses": model.cache.misses,
-                },
-                "peak_memory_bytes": _peak_memory(),
-                "versions": {name: version(name) for name in ("fettle", "torch", "transformers", "peft")},
-            }
-        )
+        seconds = time.perf_counter() - began
+        told = {"state": state, "started_at": started_at, "seconds": seconds, **metadata(seconds)}
+        folder.write_metadata(told)
 
     state = "interrupted"
     write("running")
@@ -232,7 +254,6 @@ def _described(
         state = "completed"
     finally:
         write(state)
-        model.model.close()
 
 
 @contextmanager
