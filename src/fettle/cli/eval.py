@@ -76,6 +76,10 @@ from fettle.cli.output import print_json
     "--stop-on-regression", is_flag=True,
     help="With --watch: have the trainer stop once a checkpoint is worse than one before it.",
 )  # fmt: skip
+@click.option(
+    "--mirror", "mirrors", metavar="A,B",
+    help="Tell others each checkpoint's numbers over its step: tensorboard, wandb, mlflow, trackio.",
+)  # fmt: skip
 @click.option("--report/--no-report", default=True, help="Whether report.html is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -190,8 +194,9 @@ def _given(flags: dict[str, Any], checkers: tuple[str, ...], *, generate: bool) 
         generation["stop"] = list(generation["stop"])
     if generate or generation:
         given["generation"] = generation
-    if "task_names" in given:
-        given["task_names"] = given["task_names"].split(",")
+    for key in ("task_names", "mirrors"):
+        if key in given:
+            given[key] = given[key].split(",")
     for section, prefix in (("tasks", "task_"), ("endpoint", "endpoint_")):
         keys = {key.removeprefix(prefix): given.pop(key) for key in list(given) if key.startswith(prefix)}
         if keys:

@@ -58,6 +58,8 @@ class EvaluationConfig(Strict):
     """k of pass@k. null: 1, 2, 4 ... up to the answers of each prompt."""
     endpoint: EndpointConfig | None = None
     """A model behind an OpenAI-compatible API that is evaluated as well, or alone. null: none."""
+    mirrors: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list[Any])
+    """Other tools that are told the numbers of each checkpoint over its step, each by its own API."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """What an hour of this machine costs, in any currency. null: unknown."""
 

@@ -21,6 +21,7 @@ from fettle.errors import DataError, ModelError
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.cached_model import CachedModel
 from fettle.evaluation.measurement import Measures, OnStage, Stage
+from fettle.evaluation.mirrors import Mirrors
 from fettle.evaluation.results import Evaluation, Progress, SubjectResult, TaskResult
 from fettle.evaluation.results_folder import ResultsFolder
 from fettle.evaluation.samples import EncodedData, EvaluationData, read_evaluation_data
@@ -49,6 +50,7 @@ class Session:
         self._config = config
         self._measures = Measures(self.model, config)
         self._files = [read_evaluation_data(path, config) for path in data]
+        self._mirrors = Mirrors(config.mirrors)
         self._encode = _Encoder(config)
         self._on_progress = on_progress
         self._folder = _folder(out, asked, self._files, config)
@@ -63,12 +65,14 @@ class Session:
             try:
                 yield
             finally:
+                self._mirrors.close()
                 self.model.model.close()
 
     def evaluate(self, subject: Evaluated, number: int, subjects: int) -> list[SubjectResult]:
         """One subject on every file; [] where it is skipped with its reason."""
         tell = partial(_tell, self._on_progress, subject.name, number, subjects)
         results: list[SubjectResult] = []
+        tasks: list[TaskResult] = []
         self._uses_weights |= isinstance(subject, Subject)
         self._forget(subject.name)
         with _logged(self._folder, subject.name):
@@ -77,10 +81,12 @@ class Session:
                     results.append(self._on_file(subject, file, tell))
                     self.found.results.append(results[-1])
                 if isinstance(subject, Subject):
-                    self.found.tasks.extend(self._on_tasks(subject))
+                    tasks = self._on_tasks(subject)
+                    self.found.tasks.extend(tasks)
             except (ModelError, DataError) as error:
                 self.skip(Skipped(subject.name, str(error)))
         self._folder.write_consolidated(self.found.rows())
+        self._mirrors.tell(self._folder.path, [*results, *tasks])
         return results
 
     def skip(self, skipped: Skipped) -> None:
