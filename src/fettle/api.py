@@ -226,9 +226,7 @@ def evaluate_while_training(
     if not isinstance(config, EvaluationConfig):
         config = evaluation_config(profile, config or {})
     if config.endpoint is not None:
-        raise ConfigError(
-            "endpoint: none appears while a run trains. Leave it out, or evaluate without --watch"
-        )
+        raise ConfigError("endpoint: does not go with --watch. Leave it out, or evaluate without --watch")
     opened = open_run(run)
 
     def on_found(evaluation: Evaluation) -> None:

@@ -62,10 +62,10 @@ def settings(url: str, **keys: Any) -> EvaluationConfig:
 
 
 def ask(root: Path, url: str, *targets: str, data: str = "valid.jsonl", **keys: Any) -> Evaluation:
-    checkpoints = keys.pop("checkpoints", "10")
+    checkpoints, report = keys.pop("checkpoints", "10"), keys.pop("report", False)
     return fettle.evaluate(
         *(root / target for target in targets), data=root / data, checkpoints=checkpoints,
-        config=settings(url, **keys), out=root / "eval_runs",
+        config=settings(url, **keys), out=root / "eval_runs", report=report,
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_an_endpoint_has_the_numbers_of_its_weights_on_the_same_samples(
 
 def test_the_files_are_those_of_every_evaluation(root: Path, served: Any) -> None:
     with serving(model_app(served, tiny_tokenizer(), tells="echo")) as url:
-        found = ask(root, url, "run", generation=GREEDY, checkers={"same": "exact"})
+        found = ask(root, url, "run", generation=GREEDY, checkers={"same": "exact"}, report=True)
     own = found.folder / "results" / NAME
     assert {path.name for path in own.iterdir()} == {"metrics.csv", "predictions.jsonl", "summary.json"}
     with (found.folder / "results/consolidated_metrics.csv").open() as stream:
@@ -166,7 +166,7 @@ def test_choices_are_ranked_by_what_the_server_tells(root: Path, served: Any) ->
 def test_without_a_tokenizer_answers_are_judged_and_nothing_is_teacher_forced(
     root: Path, faulty: FaultyServer
 ) -> None:
-    found = ask(root, faulty.url, checkers={"right": {"kind": "regex", "pattern": r"^(\d+)"}})
+    found = ask(root, faulty.url, checkers={"right": {"kind": "regex", "pattern": r"^(\d+)"}}, report=True)
     own = summary(found)
     assert [r.subject.name for r in found.results] == [NAME]
     assert own["samples"] == 24

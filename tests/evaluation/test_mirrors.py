@@ -1,4 +1,4 @@
-"""`fettle eval --mirror`: other tools, by their own APIs, hold the numbers of each checkpoint over its step."""
+"""`fettle eval --mirror`: other tools hold each checkpoint's numbers over its step, by their own APIs."""
 
 from __future__ import annotations
 

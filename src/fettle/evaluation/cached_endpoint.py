@@ -23,7 +23,6 @@ from fettle.evaluation.unencoded import UnencodedData
 from fettle.train.fixed_prompt import FixedPrompt
 
 TOOLS = "the chat has tools, which are not offered to an endpoint"
-NO_TOKENIZER = "no tokenizer is known. Name that of the server's model: --tokenizer"
 
 
 class CachedEndpoint:
@@ -78,7 +77,7 @@ class CachedEndpoint:
         return answers, total
 
     def score(
-        self, data: EncodedData | UnencodedData, sequences: Collection[Sequence], on_tokens: OnProgress
+        self, data: EncodedData, sequences: Collection[Sequence], on_tokens: OnProgress
     ) -> tuple[list[EndpointScore], int]:
         """What the server says of every sequence, and of how many it was asked. Raises ModelError.
 
@@ -127,13 +126,11 @@ class CachedEndpoint:
             self._is_checked = True
         return self._endpoint
 
-    def _disagrees(self, data: EncodedData | UnencodedData) -> str | None:
+    def _disagrees(self, data: EncodedData) -> str | None:
         """Why the tokens of the data are not known to be those of the server; None where they are.
 
         A tokenizer that nobody named for this server must count its longest prompt as the server does.
         """
-        if isinstance(data, UnencodedData):
-            return NO_TOKENIZER
         name = data.tokenizer_name
         if self._config.tokenizer is not None or not data.prompts:
             return None

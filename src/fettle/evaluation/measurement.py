@@ -19,16 +19,17 @@ from fettle.evaluation.answer_rows import (
     answer_texts,
     checker_summary,
 )
-from fettle.evaluation.cached_endpoint import NO_TOKENIZER, CachedEndpoint
+from fettle.evaluation.cached_endpoint import CachedEndpoint
 from fettle.evaluation.cached_model import CachedModel, OnProgress
 from fettle.evaluation.checkers import Check, reference
 from fettle.evaluation.choice_ranking import WAYS
 from fettle.evaluation.endpoint_rows import endpoint_rows, endpoint_samples, endpoint_summary
+from fettle.evaluation.endpoint_scores import EndpointScore, unmeasured
 from fettle.evaluation.judging import NamedChecker
 from fettle.evaluation.sample_rows import calibration_table, prediction_rows, sample_rows, spread
 from fettle.evaluation.samples import EncodedData
 from fettle.evaluation.subject import Evaluated, Subject
-from fettle.evaluation.unencoded import UnencodedData
+from fettle.evaluation.unencoded import NO_TOKENIZER, UnencodedData
 from fettle.evaluation.work import Work
 from fettle.metrics import pattern_matrix, summarise_samples
 from fettle.runs.records import SampleResults
@@ -104,11 +105,16 @@ class Measures:
             samples = sample_results(scores, eval_set.sample_ids, eval_set.patterns)
             rows, summary = sample_rows(samples, scores), _summary(samples, bins)
         else:
-            told, run = self._asked.score(data, eval_set.sequences, tell)
+            told, run = self._told(data, tell)
             samples = endpoint_samples(eval_set, told)
             rows, summary = endpoint_rows(eval_set, told), endpoint_summary(eval_set, told, bins)
         summary |= {"unscored": data.unscored, "encoding": data.counts}
         return Measurement(samples, rows, list(prediction_rows(eval_set, rows)), summary), run
+
+    def _told(self, data: Data, tell: OnProgress) -> tuple[list[EndpointScore], int]:
+        if isinstance(data, UnencodedData):
+            return [unmeasured(i, NO_TOKENIZER) for i in range(len(data.eval_set.examples))], 0
+        return self._asked.score(data, data.eval_set.sequences, tell)
 
     @property
     def _asked(self) -> CachedEndpoint:

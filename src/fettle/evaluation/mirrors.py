@@ -136,7 +136,7 @@ class Mirrors:
         self._open: dict[str, Mirror] = {}
 
     def tell(self, folder: Path, results: Sequence[SubjectResult | TaskResult]) -> None:
-        """All results of one subject, whose files lie in a folder; without a step there is nothing to draw."""
+        """All results of one subject, whose files lie in a folder; nothing is drawn without a step."""
         step = results[0].subject.step if results else None
         values = {key: value for result in results for key, value in scalars(result).items()}
         if step is None or not values:

@@ -9,6 +9,8 @@ from fettle.evaluation.samples import EvaluationData
 from fettle.train.evaluation import FixedEvalSet
 from fettle.train.fixed_prompt import FixedPrompt
 
+NO_TOKENIZER = "no tokenizer is known. Name that of the server's model: --tokenizer"
+
 
 class UnencodedData:
     """The samples of a file as chats. The names are those of `EncodedData`; none is too long."""
