@@ -100,7 +100,8 @@ class Trackio:
     """A run of Trackio; TRACKIO_DIR and TRACKIO_SPACE_ID are its own."""
 
     def __init__(self, folder: Path) -> None:
-        self._run: Any = import_module("trackio").init(
+        self._trackio: Any = import_module("trackio")
+        self._run: Any = self._trackio.init(
             project=os.environ.get("TRACKIO_PROJECT") or PROJECT, name=folder.name,
             config={"folder": str(folder)}, embed=False, auto_log_gpu=False, auto_log_cpu=False,
         )  # fmt: skip
@@ -109,7 +110,7 @@ class Trackio:
         self._run.log(dict(values), step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        self._trackio.finish()  # The run's own would be repeated when the process ends.
 
 
 TOOLS: dict[str, Callable[[Path], Mirror]] = {
