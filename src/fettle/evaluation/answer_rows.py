@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fettle.decide.paired import SampleValues
 from fettle.evaluation.checkers import Check
 from fettle.metrics.intervals import Estimate
 from fettle.metrics.pass_at_k import (
@@ -65,6 +66,13 @@ def answer_row(answers: Sequence[Said], checks: Mapping[str, Sequence[Check]]) -
         row[f"{name}_correct"] = sum(right) / len(right) if right else None
         row[f"{name}_unscored"] = len(found) - len(right)
     return row
+
+
+def right_shares(rows: Sequence[Mapping[str, Any]], checker: str) -> SampleValues:
+    """What a checker found right of the answers to each sample."""
+    shares = [row.get(f"{checker}_correct") for row in rows]
+    sample_id = np.array([row["sample_id"] for row in rows], dtype=np.str_)
+    return SampleValues(sample_id, np.array(shares, dtype=np.float64), np.ones(len(rows)))
 
 
 def answer_texts(answers: Sequence[Said], checks: Mapping[str, Sequence[Check]]) -> list[dict[str, Any]]:

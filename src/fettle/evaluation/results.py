@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fettle.decide.paired import SampleValues
 from fettle.evaluation.measurement import Stage
 from fettle.evaluation.subject import Evaluated, Skipped, Subject
 from fettle.runs.records import SampleResults
@@ -37,6 +38,8 @@ class SubjectResult:
     """As in summary.json."""
     samples: SampleResults = field(repr=False)
     """Of an endpoint those that it tells of."""
+    shares: dict[str, SampleValues] = field(default_factory=dict[str, SampleValues], repr=False)
+    """By checker: of each sample the share of its answers that are right; NaN where none could be judged."""
 
 
 @dataclass(frozen=True, slots=True)

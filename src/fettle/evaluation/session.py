@@ -18,6 +18,7 @@ from loguru import logger
 
 from fettle.config import EvaluationConfig, dump_values
 from fettle.errors import DataError, ModelError
+from fettle.evaluation.answer_rows import right_shares
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.cached_model import CachedModel
 from fettle.evaluation.measurement import Measures, OnStage, Stage
@@ -172,7 +173,8 @@ class Session:
             len(found.rows),
             summary["seconds"],
         )
-        return SubjectResult(subject, file.path, summary, found.samples)
+        shares = {checker: right_shares(found.rows, checker) for checker in self._config.checkers}
+        return SubjectResult(subject, file.path, summary, found.samples, shares)
 
     def _on_tasks(self, subject: Subject) -> list[TaskResult]:
         """Tasks of lm-evaluation-harness, where they were asked for."""
