@@ -70,7 +70,9 @@ class Measures:
         """What the model has to be run for; nothing for what is known. Raises ModelError."""
         config = self._config
         scores = self._model.missing_scores(subject, data.eval_set.sequences)
-        answers = self._model.missing_answers(subject, data, config.sampling) if config.sampling else []
+        answers = (
+            self._model.missing_answers(subject, data.questions, config.sampling) if config.sampling else []
+        )
         samples = sum(len(work.keys) for work in scores)
         self._handed_out[subject, data] = samples, sum(work.size for work in answers)
         works: list[Work] = [*scores, *answers]
@@ -128,7 +130,7 @@ class Measures:
             return [], 0
         tell = partial(on_stage, "answers")
         if isinstance(subject, Subject) and isinstance(data, EncodedData):
-            return self._model.answer(subject, data, self._config.sampling, tell)
+            return self._model.answer(subject, data.questions, self._config.sampling, tell)
         return self._asked.answer(data, self._config.sampling, tell)
 
     def _check(self, data: Data, answers: Sequence[Sequence[Said]], on_stage: OnStage) -> Checks:
