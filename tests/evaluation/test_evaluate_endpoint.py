@@ -401,6 +401,7 @@ def test_the_command_evaluates_an_endpoint_alone(
     assert NAME in done.output
     assert "asked" in done.output
     assert "cost     0.00" in done.output
+    assert "asked    nothing" in CliRunner().invoke(cli, arguments).output
     assert "—" not in done.output.split("\n")[1].split("48")[0]  # EM and CE are there.
 
 

@@ -46,7 +46,10 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 def _spent(metadata: dict[str, Any]) -> list[str]:
     """What was asked of an endpoint, and what all of it cost; nothing of what is not known."""
     lines: list[str] = []
-    if asked := metadata.get("endpoint"):
+    asked = metadata.get("endpoint")
+    if asked and not asked["requests"]:
+        lines.append("asked    nothing")
+    elif asked:
         tokens = ["?" if asked[key] is None else f"{asked[key]:,}" for key in TOKENS]
         again = f", {asked['retries']} retries" if asked["retries"] else ""
         lines.append(f"asked    {asked['requests']:,} requests, {tokens[0]} + {tokens[1]} tokens{again}")
