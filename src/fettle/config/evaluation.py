@@ -81,10 +81,18 @@ class EvaluationConfig(Strict):
         if too_many := [k for k in self.pass_at or () if k > n]:
             text = f"pass@{max(too_many)} cannot be told from {n} answers of a prompt. Raise generation.n"
             raise disagreement({"pass_at": text})
-        if self.endpoint and self.tasks:
+        if self.endpoint:
+            self._endpoint_can()
+        return self
+
+    def _endpoint_can(self) -> None:
+        if self.tasks:
             text = "tasks run on weights. Ask an endpoint with lm_eval --model local-chat-completions"
             raise disagreement({"tasks": text})
-        return self
+        for key in ("logprobs", "include_stop"):
+            if self.generation and getattr(self.generation, key):
+                text = f"generation.{key} cannot be had from an endpoint. Set it to false"
+                raise disagreement({"generation": text})
 
     @property
     def sampling(self) -> SamplingConfig | None:

@@ -79,7 +79,7 @@ class CachedEndpoint:
     def score(
         self, data: EncodedData, sequences: Collection[Sequence], on_tokens: OnProgress
     ) -> tuple[list[EndpointScore], int]:
-        """What the server says of every sequence, and of how many it was asked. Raises ModelError.
+        """What the server says of every sequence, and of how many it said it now. Raises ModelError.
 
         All are unmeasured, with the reason, where it tells no log-probabilities, or where the tokens are not
         known to be its own.
@@ -104,7 +104,8 @@ class CachedEndpoint:
 
         if missing:
             self._ready().scores([sequences[i] for i in missing], keep)
-        return [replace(found[key], sequence=i) for i, key in enumerate(keys)], len(missing)
+        run = sum(found[keys[i]].logprob is not None for i in missing)
+        return [replace(found[key], sequence=i) for i, key in enumerate(keys)], run
 
     def spent(self) -> dict[str, Any]:
         """What was asked of the server since this was made; None is what it does not tell."""

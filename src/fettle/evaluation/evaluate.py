@@ -35,8 +35,8 @@ def evaluate(
     asked = [_plain(subject) for subject in subjects]
     session = Session(asked, data, config, out=out, skipped=skipped, cache=cache, on_progress=on_progress)
     with session.running():
-        if parallel is not None or ray_address is not None:
-            weights = [subject for subject in subjects if isinstance(subject, Subject)]
+        weights = [subject for subject in subjects if isinstance(subject, Subject)]
+        if weights and (parallel is not None or ray_address is not None):
             session.spread(weights, parallel or 0, ray_address)
         for number, subject in enumerate(subjects, 1):
             session.evaluate(subject, number, len(subjects))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,6 +17,7 @@ from fettle.evaluation.answer_rows import right_shares
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.cached_model import CachedModel
 from fettle.evaluation.measurement import Measures, OnStage, Stage
+from fettle.evaluation.metadata import cost, described, of_model, peak_memory
 from fettle.evaluation.mirrors import Mirrors
 from fettle.evaluation.results import Evaluation, Progress, SubjectResult, TaskResult
 from fettle.evaluation.results_folder import ResultsFolder
@@ -61,8 +57,7 @@ class Session:
     @contextmanager
     def running(self) -> Generator[None]:
         """Keeps metadata.json and the log; gives the model's memory back at the end."""
-        described = _described(self._folder, self._metadata)
-        with described, _logged(self._folder, "evaluation"):
+        with described(self._folder, self._metadata), _logged(self._folder, "evaluation"):
             try:
                 yield
             finally:
@@ -118,37 +113,19 @@ class Session:
         )
 
     def _metadata(self, seconds: float) -> dict[str, Any]:
-        """What was evaluated, on what, and what it took; kept with the results as well."""
-        model, endpoint = self.model, self._measures.endpoint
-        spent = None if endpoint is None else endpoint.spent()
-        told: dict[str, Any] = {
-            "data": [
-                {"path": str(f.path), "fingerprint": f.fingerprint, "samples": len(f.examples), "of": f.total}
-                for f in self._files
-            ],
-            "weights": model.known_weights,
-            "skipped": [asdict(skipped) for skipped in self.found.skipped],
-            "device": str(model.model.device),
-            "precision": model.model.precision,
-            "models_loaded": model.model.loads,
-            "cache": {
-                "path": str(model.cache.path), "hits": model.cache.hits, "misses": model.cache.misses,
-            },
-            "peak_memory_bytes": _peak_memory(),
-            "endpoint": spent,
-            "cost": self._cost(seconds, spent),
-            "versions": {name: version(name) for name in ("fettle", "torch", "transformers", "peft")},
-        }  # fmt: skip
-        self.found.metadata.update(told)
-        return told
-
-    def _cost(self, seconds: float, spent: Mapping[str, Any] | None) -> float | None:
-        """Of this machine's time and of the endpoint, as far as each took part; None where one is unknown."""
+        """What metadata.json says so far; the results have it as well."""
+        asked, found = self._measures.endpoint, self.found
+        spent = None if asked is None else asked.spent()
         price = self._config.price_per_hour
-        parts: list[float | None] = [] if spent is None else [spent["cost"]]
-        if self._uses_weights:
-            parts.append(None if price is None else seconds / 3600 * price)
-        return None if None in parts else sum(part or 0.0 for part in parts)
+        found.metadata.update(
+            {
+                **of_model(self.model, self._files),
+                "skipped": [asdict(skipped) for skipped in found.skipped],
+                "endpoint": spent,
+                "cost": cost(seconds if self._uses_weights else None, price, spent),
+            }
+        )
+        return found.metadata
 
     def _forget(self, name: str) -> None:
         """Results of the same name: another checkpoint has taken the place of theirs."""
@@ -159,7 +136,7 @@ class Session:
     def _on_file(self, subject: Evaluated, file: EvaluationData, on_stage: OnStage) -> SubjectResult:
         found = self._measures.measure(subject, self._encode(subject, file), on_stage)
         here = isinstance(subject, Subject)
-        summary = {**found.summary, "peak_memory_bytes": _peak_memory() if here else None}
+        summary = {**found.summary, "peak_memory_bytes": peak_memory() if here else None}
         name = f"{subject.name}/{file.path.stem}" if len(self._files) > 1 else subject.name
         self._folder.write_result(name, summary, found.rows, found.texts)
         em, ce = summary["exact_match"], summary["cross_entropy"]
@@ -246,25 +223,6 @@ def _folder(
 
 
 @contextmanager
-def _described(folder: ResultsFolder, metadata: Callable[[float], dict[str, Any]]) -> Generator[None]:
-    """metadata.json from the beginning to the end, however it ends; `metadata` is told the seconds."""
-    began, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-
-    def write(state: str) -> None:
-        seconds = time.perf_counter() - began
-        told = {"state": state, "started_at": started_at, "seconds": seconds, **metadata(seconds)}
-        folder.write_metadata(told)
-
-    state = "interrupted"
-    write("running")
-    try:
-        yield
-        state = "completed"
-    finally:
-        write(state)
-
-
-@contextmanager
 def _logged(folder: ResultsFolder, name: str) -> Generator[None]:
     """What is logged meanwhile goes into a log of its own as well."""
     sink = logger.add(folder.log_path(name), level="DEBUG")
@@ -280,13 +238,3 @@ def _tell(
 ) -> None:  # fmt: skip
     if on_progress is not None:
         on_progress(Progress(name, number, of, stage, done, total))
-
-
-def _peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else the largest this process was."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
