@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from fettle.errors import DataError
+from fettle.errors import ConfigError, DataError
 from fettle.runs import RunReader
 from fettle.runs.control import ask_trainer
 from fettle.runs.discover import file_stamp
@@ -175,7 +175,8 @@ def evaluate(
 
     `data` are JSONL files, by default those that the runs were judged on; `checkpoints` is all, best, last,
     or steps such as 10,20,30; `config` are keys laid over the profile's, or all of them. With `parallel` so
-    many workers of Ray run the models (0: as many as the memory has room for). The result has `rows()` and
+    many workers of Ray run the models (0: as many as the memory has room for). `config.endpoint` is a model
+    behind an API, evaluated beside the targets or without any. The result has `rows()` and
     `to_pandas()`; its files lie in a folder below `out`, `report.html` among them.
 
     Raises ConfigError, DataError, ModelError or RunError for what cannot be used. A checkpoint that cannot be
@@ -188,8 +189,11 @@ def evaluate(
         config = evaluation_config(profile, config or {})
     subjects, skipped = _subjects([str(target) for target in targets], checkpoints, base=config.base)
     files = _files(data) or _held_out_files([str(target) for target in targets], needed=config.tasks is None)
+    from fettle.evaluation.subject import endpoint_subject
+
+    asked = [] if config.endpoint is None else [endpoint_subject(config.endpoint, subjects)]
     evaluation = room.evaluate(
-        subjects, files, config, out=Path(out), skipped=skipped, on_progress=on_progress,
+        [*subjects, *asked], files, config, out=Path(out), skipped=skipped, on_progress=on_progress,
         parallel=parallel, ray_address=ray_address,
     )  # fmt: skip
     if report and evaluation.results:
@@ -221,6 +225,8 @@ def evaluate_while_training(
 
     if not isinstance(config, EvaluationConfig):
         config = evaluation_config(profile, config or {})
+    if config.endpoint is not None:
+        raise ConfigError("endpoint: does not go with --watch. Leave it out, or evaluate without --watch")
     opened = open_run(run)
 
     def on_found(evaluation: Evaluation) -> None:
@@ -271,5 +277,6 @@ def _held_out_files(targets: Sequence[str], *, needed: bool) -> list[Path]:
             if fixed_eval is not None:
                 found[fixed_eval] = None
     if needed and not found:
-        raise DataError(f"{', '.join(targets)}: names no held-out file. Give one: --data valid.jsonl")
+        named = f"{', '.join(targets)}: names" if targets else "an endpoint names"
+        raise DataError(f"{named} no held-out file. Give one: --data valid.jsonl")
     return list(found)

@@ -190,6 +190,21 @@ def test_alerts_no_regression_where_cross_entropy_rises_and_exact_match_improves
     assert change.alert.evidence["metric"] == "cross-entropy"
 
 
+def test_alerts_a_regression_of_what_a_checker_finds_right() -> None:
+    engine = engine_of("evaluation_regression")
+    worse = evaluation(300, "hard.jsonl", number_pass_rate=-0.1, exact_match=-0.02, cross_entropy=0.1)
+    [change] = engine.feed(worse)
+    assert change.alert.evidence["metric"] == "number pass rate"
+    assert "number pass rate is regressing since step 100" in change.alert.message
+    assert change.alert.evidence["effect"] == -0.1
+
+
+def test_alerts_no_regression_where_cross_entropy_rises_and_more_answers_are_right() -> None:
+    worse = evaluation(300, "hard.jsonl", cross_entropy=0.1)
+    better = {**worse["trend"], "number_pass_rate": {"state": "improving", "effect": 0.1}}
+    assert engine_of("evaluation_regression").feed({**worse, "trend": better}) == []
+
+
 def test_alerts_full_fine_tuning_has_no_lora_layers() -> None:
     rows = [{**row, "method": "full"} for row in CASES["dead_lora_layers"].fire]
     assert not any(feed(engine_of("dead_lora_layers"), rows))

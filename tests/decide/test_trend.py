@@ -7,7 +7,8 @@ import pytest
 
 from decide.fixed_evals import fixed_eval, hits, loss_only
 from fettle.decide import trend
-from fettle.decide.trend import look_alpha
+from fettle.decide.paired import SampleValues
+from fettle.decide.trend import look_alpha, share_trend
 from fettle.runs.records import FixedEval
 
 
@@ -80,6 +81,65 @@ def test_regressing_names_the_best_before() -> None:
     found = trend(correct([0.5, 0.8, 0.75, 0.7, 0.65]), "exact_match")
     assert (found.state, found.since_step) == ("regressing", 200)
     assert found.effect == pytest.approx(-0.15, abs=0.04)
+
+
+def test_samples_that_all_get_worse_alike_are_a_regression() -> None:
+    """Their differences do not vary at all, which is no lack of evidence."""
+    right, wrong = np.ones(20, dtype=bool), np.zeros(20, dtype=bool)
+    evals = [fixed_eval(s, right=right) for s in (100, 200, 300)]
+    found = trend([*evals, fixed_eval(400, right=wrong)], "exact_match")
+    assert (found.state, found.effect) == ("regressing", -1.0)
+    assert trend([*evals, fixed_eval(400, right=right)], "exact_match").state != "regressing"
+
+
+def shares(evals: list[FixedEval], answers: int = 1, seed: int = 0) -> dict[int, SampleValues]:
+    """What a checker found right of the samples of these evals; further answers to one are as often right."""
+    rng = np.random.default_rng(seed)
+    found: dict[int, SampleValues] = {}
+    for one in evals:
+        assert one.per_sample is not None
+        first = one.per_sample.exact_match
+        more = rng.random((answers - 1, first.size)) < 0.1 + 0.8 * first
+        values = np.stack([first, *more]).mean(0)
+        found[one.step] = SampleValues(one.per_sample.sample_id, values, np.ones(first.size))
+    return found
+
+
+@pytest.mark.parametrize("levels", [[0.5, 0.8, 0.75, 0.7, 0.65], [0.1, 0.3, 0.5], [0.5] * 12])
+def test_what_a_checker_finds_right_is_judged_as_exact_match_is(levels: list[float]) -> None:
+    evals = correct(levels)
+    found = share_trend("number_pass_rate", shares(evals))
+    assert found.metric == "number_pass_rate"
+    assert {**found.to_json(), "metric": "exact_match"} == trend(evals, "exact_match").to_json()
+
+
+def test_shares_of_several_answers_are_judged() -> None:
+    found = share_trend("number_pass_rate", shares(correct([0.5, 0.8, 0.75, 0.7, 0.65]), answers=4))
+    assert (found.state, found.since_step) == ("regressing", 200)
+    assert share_trend("number_pass_rate", shares(correct([0.1, 0.3, 0.5]), answers=4)).state == "improving"
+
+
+def test_what_a_checker_could_not_judge_takes_no_part() -> None:
+    tables = shares(correct([0.5, 0.8, 0.75, 0.7]))
+    nothing = np.full(800, np.nan)
+    tables[250] = SampleValues(tables[200].sample_id, nothing, np.ones(800))
+    for table in tables.values():
+        table.values[:50] = np.nan
+    found = share_trend("number_pass_rate", tables)
+    assert (found.state, found.samples, found.evals) == ("regressing", 750, 4)
+    assert share_trend("number_pass_rate", {100: tables[250], 200: tables[200]}).state == "insufficient"
+
+
+def test_false_regressions_of_shares_over_twenty_null_evals() -> None:
+    """At most 5 % of runs, as of exact match; with four answers to each of 200 samples."""
+    runs, n, k, ever = 120, 200, 20, 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        chance, names = rng.beta(1, 1, n), np.array([str(i) for i in range(n)])
+        tables = {s: SampleValues(names, rng.binomial(4, chance) / 4, np.ones(n)) for s in range(k)}
+        seen = (share_trend("x", {s: tables[s] for s in range(last)}) for last in range(3, k + 1))
+        ever += any(found.state == "regressing" for found in seen)
+    assert ever / runs <= 0.07
 
 
 def test_a_worsening_too_small_to_matter_is_no_regression() -> None:

@@ -214,26 +214,44 @@ def test_an_adapter_by_its_folder(tmp_path: Path) -> None:
         FettleLM(str(base), softmax_dtype="float32")
 
 
-def test_checkpoints_one_after_another_from_the_cache(folder: Path, tmp_path: Path) -> None:
+def test_checkpoints_one_after_another_from_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = tmp_path / "base"
     plain = save_base(base)
     save_adapter(tmp_path / "adapter", base, seed=3)
     subjects = [Subject("base", 0, str(base)), Subject("step_1", 1, str(base), tmp_path / "adapter")]
-    tasks = ["tiny_choice", "tiny_text"]
+    tasks = ["tiny_choice", "tiny_text", "tiny_answer", "tiny_drawn"]
+    (folder / "tiny_drawn.yaml").write_text(
+        (folder / "tiny_answer.yaml")
+        .read_text()
+        .replace("do_sample: false", "do_sample: true\n  temperature: 0.8")
+        .replace("task: tiny_answer", "task: tiny_drawn\nrepeats: 2")
+    )
     options: dict[str, Any] = {"include_path": folder, **NO_BOOTSTRAP}
 
     def evaluated() -> tuple[list[dict[str, Any]], CachedModel]:
         cached = CachedModel(ScoreCache(tmp_path / "cache.sqlite"), EvaluationConfig(device="cpu"))
         return [evaluate_subject(cached, subject, tasks, **options) for subject in subjects], cached
 
+    def said(found: dict[str, Any], task: str) -> list[Any]:
+        return [sample["resps"] for sample in found["samples"][task]]
+
     first, cached = evaluated()
     assert cached.cache.hits == 0
     assert_same(first[0], ours(plain, tiny_tokenizer(), folder, tasks))
+    assert said(first[0], "tiny_drawn") == said(ours(plain, tiny_tokenizer(), folder, tasks), "tiny_drawn")
     assert first[1]["results"]["tiny_text"] != first[0]["results"]["tiny_text"]
+    for task in ("tiny_answer", "tiny_drawn"):
+        assert said(first[1], task) != said(first[0], task)
+    # Neither scores nor texts are run again.
+    for place in ("work.score", "work.sample_batches", "lm_eval_model.score", "lm_eval_model.sample_batches"):
+        monkeypatch.setattr(f"fettle.evaluation.{place}", None)
     again, cached = evaluated()
     assert cached.cache.misses == 0
     for own, before in zip(again, first, strict=True):
         assert_same(own, before)
+        assert [said(own, task) for task in tasks] == [said(before, task) for task in tasks]
 
 
 def test_modes_and_random_state_are_kept(folder: Path) -> None:

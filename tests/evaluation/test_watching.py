@@ -162,6 +162,30 @@ def test_a_regression_is_an_alert_in_the_verdict_and_stops_the_trainer(trainer: 
     assert any("worse on valid.jsonl" in reason for reason in json.dumps(run.verdict().to_json()).split('"'))
 
 
+def test_what_a_checker_finds_right_is_judged_as_well(trainer: Trainer, tmp_path: Path) -> None:
+    # Right until three checkpoints are judged: nothing but the checker knows that the fourth is worse.
+    lines = ("calls = 0", "def check(answer, against):", "    global calls", "    calls += 1")
+    (tmp_path / "judge.py").write_text("\n".join([*lines, "    return calls <= 60", ""]))
+    folder = trainer.folder
+    checkers = {"mine": {"kind": "custom", "function": f"{tmp_path / 'judge.py'}:check"}}
+    config = {"max_samples": 20, "checkers": checkers, "generation": {"max_new_tokens": 2}}
+    watching = Watching(folder.path, stop_on_regression=True, config=config)
+    until(lambda: len(rows(folder)) == 2, watching)
+    trainer.save(20, spread=0.01)
+    until(lambda: len(rows(folder)) == 3, watching)
+    assert not folder.control_path.exists()
+    trainer.save(30, spread=0.01)
+    until(lambda: folder.control_path.exists(), watching)
+    trainer.end()
+    watching.join(60)
+    last = rows(folder)[-1]
+    assert (last["mine_pass_rate"], last["trend"]["mine_pass_rate"]["state"]) == (0.0, "regressing")
+    assert last["trend"]["exact_match"]["state"] != "regressing"
+    [alert] = [a for a in fettle.open_run(folder.path).alerts() if a["category"] == "evaluation_regression"]
+    assert alert["evidence"]["metric"] == "mine pass rate"
+    assert alert["evidence"]["samples"] == 20
+
+
 def test_watching_again_adds_nothing_and_runs_nothing(trainer: Trainer) -> None:
     trainer.end()
     folder = trainer.folder

@@ -48,6 +48,15 @@ from fettle.cli.output import print_json
 @click.option(
     "--stop", "generation_stop", multiple=True, help="A text that ends an answer; may be given again."
 )
+@click.option(
+    "--endpoint", "endpoint_base_url", metavar="URL",
+    help="An OpenAI-compatible API (vLLM, SGLang, llama.cpp) to evaluate as well, up to and with /v1.",
+)  # fmt: skip
+@click.option("--endpoint-model", metavar="NAME", help="The model's name, as the endpoint knows it.")
+@click.option(
+    "--tokenizer", "endpoint_tokenizer", metavar="FOLDER|ID",
+    help="The endpoint's own, for EM and CE where it tells log-probabilities. Default: that of RUN.",
+)  # fmt: skip
 @click.option("--tasks", "task_names", metavar="A,B", help="Tasks of lm-evaluation-harness to run as well.")
 @click.option("--include-path", "task_include_path", metavar="DIR", help="Tasks of your own.")
 @click.option("--num-fewshot", "task_num_fewshot", type=int, help="Examples before each question of a task.")
@@ -66,6 +75,10 @@ from fettle.cli.output import print_json
 @click.option(
     "--stop-on-regression", is_flag=True,
     help="With --watch: have the trainer stop once a checkpoint is worse than one before it.",
+)  # fmt: skip
+@click.option(
+    "--mirror", "mirrors", metavar="A,B",
+    help="Tell others each checkpoint's numbers over its step: tensorboard, wandb, mlflow, trackio.",
 )  # fmt: skip
 @click.option("--report/--no-report", default=True, help="Whether report.html is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -99,6 +112,9 @@ def command(
     hub id. The base is loaded once and adapters are swapped on it. Results and report.html go to
     eval_runs/run_<time>_<data>; the same command goes on after Ctrl-C, and runs only what changed since.
 
+    With --endpoint a model behind an OpenAI-compatible API answers the same samples, beside RUN or alone;
+    prices, concurrency and the key's environment variable are keys of `endpoint` (--set endpoint.KEY=VALUE).
+
     With --watch the checkpoints of a run that trains are evaluated as they appear, on another device if you
     name one; results go into the run folder, where page, alerts and verdict see them.
 
@@ -108,6 +124,7 @@ def command(
       fettle eval runs/<run> --checkpoints best,last --data hard.jsonl --profile quick_test
       fettle eval runs/<run> --checker number -n 4 --temperature 0.7
       fettle eval runs/<run> --watch --data hard.jsonl --stop-on-regression
+      fettle eval runs/<run> --endpoint http://127.0.0.1:8000/v1 --endpoint-model NAME --checker number
       fettle eval runs/<run> --checkpoints best --tasks hellaswag,arc_easy --limit 200
     """
     from fettle.config import evaluation_config, evaluation_profiles
@@ -115,11 +132,11 @@ def command(
     if list_profiles:
         print_json(evaluation_profiles(profiles))
         return
-    if not targets:
-        raise click.UsageError("Missing argument 'RUN|MODEL...': name what is to be evaluated")
     _agree(watch=watch, targets=targets, stop_on_regression=stop_on_regression)
     given = _given(flags, checkers, generate=generate)
     config = evaluation_config(profile, given, profiles, overrides)
+    if not targets and (watch or config.endpoint is None):
+        raise click.UsageError("Missing argument 'RUN|MODEL...': name what is to be evaluated, or --endpoint")
 
     from fettle.api import evaluate, evaluate_while_training
     from fettle.runs import configure_logging
@@ -177,11 +194,13 @@ def _given(flags: dict[str, Any], checkers: tuple[str, ...], *, generate: bool) 
         generation["stop"] = list(generation["stop"])
     if generate or generation:
         given["generation"] = generation
-    tasks = {key.removeprefix("task_"): given.pop(key) for key in list(given) if key.startswith("task_")}
-    if "names" in tasks:
-        tasks["names"] = tasks["names"].split(",")
-    if tasks:
-        given["tasks"] = tasks
+    for key in ("task_names", "mirrors"):
+        if key in given:
+            given[key] = given[key].split(",")
+    for section, prefix in (("tasks", "task_"), ("endpoint", "endpoint_")):
+        keys = {key.removeprefix(prefix): given.pop(key) for key in list(given) if key.startswith(prefix)}
+        if keys:
+            given[section] = keys
     if checkers:
         given["checkers"] = {kind: {"kind": kind} for kind in checkers}
     return given

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from fettle.evaluation.results import Evaluation, Progress, TaskResult
 
 
+TOKENS = ("prompt_tokens", "completion_tokens")
+
+
 def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     """A table, or JSON."""
     rows = evaluation.rows()
     if as_json:
         skipped = [asdict(skip) for skip in evaluation.skipped]
-        print_json({"folder": str(evaluation.folder), "results": rows, "skipped": skipped})
+        spent = {key: evaluation.metadata.get(key) for key in ("endpoint", "cost")}
+        print_json({"folder": str(evaluation.folder), "results": rows, "skipped": skipped, **spent})
         return
     if evaluation.results:
         _results_table(rows[: len(evaluation.results)])
@@ -33,7 +37,25 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         click.echo(line)
     for skip in evaluation.skipped:
         click.echo(f"skipped {skip.name}: {skip.reason}")
-    click.echo(f"\nresults  {evaluation.folder}")
+    click.echo("")
+    for line in _spent(evaluation.metadata):
+        click.echo(line)
+    click.echo(f"results  {evaluation.folder}")
+
+
+def _spent(metadata: dict[str, Any]) -> list[str]:
+    """What was asked of an endpoint, and what all of it cost; nothing of what is not known."""
+    lines: list[str] = []
+    asked = metadata.get("endpoint")
+    if asked and not asked["requests"]:
+        lines.append("asked    nothing")
+    elif asked:
+        tokens = ["?" if asked[key] is None else f"{asked[key]:,}" for key in TOKENS]
+        again = f", {asked['retries']} retries" if asked["retries"] else ""
+        lines.append(f"asked    {asked['requests']:,} requests, {tokens[0]} + {tokens[1]} tokens{again}")
+    if (cost := metadata.get("cost")) is not None:
+        lines.append(f"cost     {cost:,.4f}")
+    return lines
 
 
 def _results_table(rows: list[dict[str, Any]]) -> None:

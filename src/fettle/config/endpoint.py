@@ -25,6 +25,13 @@ class ApiConfig(Strict):
 class EndpointConfig(ApiConfig):
     """A model that is evaluated."""
 
+    tokenizer: str | None = None
+    """Folder or hub id of its tokenizer, to ask how likely the right answers are. null: that of a run that is
+    evaluated beside it, where the server counts the tokens of a prompt as that does; else it is not asked."""
+    revision: str | None = None
+    """What the server runs, in any words. Answers are kept by address and name of the model: give another
+    where the model behind them has changed, and all is asked anew."""
+
     timeout_seconds: float = Field(default=600.0, gt=0)
     """Of one request: all of its answer must have come by then."""
     concurrency: int = Field(default=16, ge=1)

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from fettle.config.checkers import CheckerConfig, ChoiceConfig, checker_config
 from fettle.config.diagnosis import Origins
 from fettle.config.document import parse_document
+from fettle.config.endpoint import EndpointConfig
 from fettle.config.load import check_section, override, read_text
 from fettle.config.patterns import PatternsConfig
 from fettle.config.sampling import SamplingConfig
@@ -22,7 +23,7 @@ from fettle.errors import ConfigError
 
 PROFILES = "evaluation_profiles.yaml"
 DEFAULT_PROFILE = "full_evaluation"
-TAKEN = {"exact_match", "cross_entropy"}
+TAKEN = {"exact_match", "cross_entropy", "teacher_forced", "answers"}
 CheckerName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
@@ -55,6 +56,12 @@ class EvaluationConfig(Strict):
     """Tasks of lm-evaluation-harness to run as well. null: none."""
     pass_at: list[Annotated[int, Field(ge=1)]] | None = None
     """k of pass@k. null: 1, 2, 4 ... up to the answers of each prompt."""
+    endpoint: EndpointConfig | None = None
+    """A model behind an OpenAI-compatible API that is evaluated as well, or alone. null: none."""
+    mirrors: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list[Any])
+    """Other tools that are told the numbers of each checkpoint over its step, each by its own API."""
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """What an hour of this machine costs, in any currency. null: unknown."""
 
     @field_validator("checkers", mode="before")
     @classmethod
@@ -74,7 +81,18 @@ class EvaluationConfig(Strict):
         if too_many := [k for k in self.pass_at or () if k > n]:
             text = f"pass@{max(too_many)} cannot be told from {n} answers of a prompt. Raise generation.n"
             raise disagreement({"pass_at": text})
+        if self.endpoint:
+            self._endpoint_can()
         return self
+
+    def _endpoint_can(self) -> None:
+        if self.tasks:
+            text = "tasks run on weights. Ask an endpoint with lm_eval --model local-chat-completions"
+            raise disagreement({"tasks": text})
+        for key in ("logprobs", "include_stop"):
+            if self.generation and getattr(self.generation, key):
+                text = f"generation.{key} cannot be had from an endpoint. Set it to false"
+                raise disagreement({"generation": text})
 
     @property
     def sampling(self) -> SamplingConfig | None:

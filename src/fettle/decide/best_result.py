@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fettle.decide.paired import SampleValues, pair_values
+from fettle.decide.paired import SampleValues, measured, pair_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,11 @@ def best_result(
     """The first within one paired standard error of the best, as the verdict of a run has it.
 
     Where `cross_entropy` is given, those that tie are narrowed to the ones within one standard error of the
-    lowest among them. None where the samples of the tables cannot be paired.
+    lowest among them. A table without values takes no part. None where the samples cannot be paired.
     """
-    names = list(tables)
-    path = pair_values(range(len(names)), list(tables.values()))
+    names, values = list(tables), list(tables.values())
+    told = measured(values)
+    path = pair_values(told, [values[place] for place in told])
     if path is None:
         return None
     means = path.means if lower_is_better else -path.means

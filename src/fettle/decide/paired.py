@@ -92,10 +92,15 @@ def pair(evals: Sequence[FixedEval], metric: Metric) -> PairedPath | None:
     Evals that share less than half of the last one's samples belong to another set and are left
     out. None where nothing can be paired.
     """
-    measured = [e for e in evals if e.per_sample is not None and getattr(e, metric) is not None]
-    measured = [e for e in measured if e.per_sample is not None and e.per_sample.tokens.size > 0]
-    tables = [sample_values(e.per_sample, metric) for e in measured if e.per_sample is not None]
-    return pair_values([e.step for e in measured], tables)
+    told = [e for e in evals if e.per_sample is not None and getattr(e, metric) is not None]
+    told = [e for e in told if e.per_sample is not None and e.per_sample.tokens.size > 0]
+    tables = [sample_values(e.per_sample, metric) for e in told if e.per_sample is not None]
+    return pair_values([e.step for e in told], tables)
+
+
+def measured(tables: Sequence[SampleValues]) -> list[int]:
+    """Places of the tables that hold any value: one without says nothing, and would hide the others."""
+    return [k for k, table in enumerate(tables) if np.isfinite(table.values).any()]
 
 
 def pair_values(steps: Sequence[int], tables: Sequence[SampleValues]) -> PairedPath | None:

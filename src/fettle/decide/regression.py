@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.decide.compare import holm, mcnemar_two_sided
-from fettle.decide.paired import PairedPath, SampleValues, largest_under_flips, pair_values
+from fettle.decide.paired import PairedPath, SampleValues, largest_under_flips, measured, pair_values
 
 Outcome = Literal["improved", "regressed", "equivalent", "undecided"]
 CROSS_ENTROPY = "cross_entropy"
@@ -71,7 +71,8 @@ def changes(
     """
     margin = max(MARGIN if margin is None else margin, noise)
     tables = [*candidates.values(), baseline[1]]
-    path = pair_values(range(len(tables)), tables)
+    told = measured(tables)
+    path = pair_values(told, [tables[place] for place in told])
     places = {step: column for column, step in enumerate(path.steps)} if path is not None else {}
     base = places.get(len(tables) - 1)
     shared = [place for place in range(len(candidates)) if place in places]
@@ -118,8 +119,8 @@ def flips(before: SampleValues, after: SampleValues) -> tuple[list[str], list[st
 
 
 def _right(table: SampleValues) -> dict[str, bool]:
-    measured = zip(table.sample_id.tolist(), table.values.tolist(), strict=True)
-    return {sample: value > 0.5 for sample, value in measured if math.isfinite(value)}
+    pairs = zip(table.sample_id.tolist(), table.values.tolist(), strict=True)
+    return {sample: value > 0.5 for sample, value in pairs if math.isfinite(value)}
 
 
 def _is_binary(path: PairedPath) -> bool:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from fettle.decide.paired import Metric, PairedPath, max_t, mcnemar, pair, worse_than_each
+from fettle.decide.paired import (
+    Metric,
+    PairedPath,
+    SampleValues,
+    max_t,
+    mcnemar,
+    measured,
+    pair,
+    pair_values,
+    worse_than_each,
+)
 from fettle.decide.untested import untested_direction
 from fettle.runs.records import FixedEval
 
@@ -25,7 +35,7 @@ PLANNED_LOOKS = 20
 class Trend:
     """Where a metric is going, and on what evidence."""
 
-    metric: Metric
+    metric: str
     state: TrendState
     since_step: int | None
     """Plateau: first eval of it. Regressing: the best eval. Improving: first eval of the window."""
@@ -92,14 +102,49 @@ def trend(
     nothing going on, the chance that 20 evals ever show a regression stays below `alpha`.
     """
     margin = DEFAULT_MARGIN[metric] if margin is None else margin
-    measured = sorted((e for e in evals if _finite(getattr(e, metric))), key=lambda e: e.step)
-    if len(measured) < SMALLEST_EVALS:
-        return _too_few(metric, len(measured))
-    path = pair(measured, metric)
-    if path is None or path.steps[-1] != measured[-1].step or len(path.steps) < SMALLEST_EVALS:
-        return _untested(measured, metric, window, margin)
+    told = sorted((e for e in evals if _finite(getattr(e, metric))), key=lambda e: e.step)
+    if len(told) < SMALLEST_EVALS:
+        return _too_few(metric, len(told))
+    return _judged(pair(told, metric), told, metric, window, margin, alpha, seed)
+
+
+def share_trend(
+    name: str,
+    shares: Mapping[int, SampleValues],
+    window: int = 5,
+    *,
+    margin: float | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> Trend:
+    """The same for what a checker found right: by step, of each sample the share of its answers, in [0, 1].
+
+    Judged as exact match is. With several answers to a sample its share is compared, and the exact test is
+    that of signs: whether more samples lost than gained.
+    """
+    margin = DEFAULT_MARGIN["exact_match"] if margin is None else margin
+    steps = sorted(shares)
+    steps = [steps[place] for place in measured([shares[step] for step in steps])]
+    if len(steps) < SMALLEST_EVALS:
+        return _too_few(name, len(steps))
+    path = pair_values(steps, [shares[step] for step in steps])
+    told = [FixedEval(step, exact_match=float(np.nanmean(shares[step].values))) for step in steps]
+    return replace(_judged(path, told, "exact_match", window, margin, alpha, seed), metric=name)
+
+
+def _judged(
+    path: PairedPath | None,
+    told: Sequence[FixedEval],
+    metric: Metric,
+    window: int,
+    margin: float,
+    alpha: float,
+    seed: int,
+) -> Trend:
+    if path is None or path.steps[-1] != told[-1].step or len(path.steps) < SMALLEST_EVALS:
+        return _untested(told, metric, window, margin)
     if path.samples < 2:
-        return _untested(measured, metric, window, margin)
+        return _untested(told, metric, window, margin)
     test = _Tests(path, metric, window, margin, alpha, seed)
     return test.regressing() or test.improving() or test.plateau() or test.undecided()
 
@@ -143,7 +188,7 @@ class _Tests:
         better = self.sign * self.means[:-1]
         best = int(np.argmax(better))
         change, error = self.path.difference(len(self.means) - 1, best)
-        if -self.sign * change <= self.margin or error <= 0:
+        if -self.sign * change <= self.margin:
             return None
         z_J, marginal_J = worse_than_each(self.path, lower_is_better=self.metric == "cross_entropy")
         p_value = self._max_t_p(float(z_J[best]), float(marginal_J[best]))
@@ -317,7 +362,7 @@ class _Tests:
         )
 
 
-def _too_few(metric: Metric, count: int) -> Trend:
+def _too_few(metric: str, count: int) -> Trend:
     explanation = (
         "was not measured" if count == 0 else f"{count} of the {SMALLEST_EVALS} evals that a trend needs"
     )

@@ -18,6 +18,11 @@ WITHOUT_SAY = {"n"}
 WITHOUT_SAY_WHEN_GREEDY = {"n", "seed", "top_p", "temperature"}
 
 
+def without_say(settings: SamplingConfig) -> set[str]:
+    """Settings that do not change an answer."""
+    return WITHOUT_SAY if settings.temperature else WITHOUT_SAY_WHEN_GREEDY
+
+
 def answer_key(
     prompt: Collection[int],
     number: int,
@@ -31,7 +36,7 @@ def answer_key(
 
     `ends` are the tokens that end a turn, `tokenizer` the content of what turns tokens into text.
     """
-    asked = settings.model_dump(exclude=WITHOUT_SAY if settings.temperature else WITHOUT_SAY_WHEN_GREEDY)
+    asked = settings.model_dump(exclude=without_say(settings))
     parts = [asked, sorted(ends), weights, precision, tokenizer, number, list(prompt)]
     content = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return xxhash.xxh3_128_digest(f"answer {SAMPLING_VERSION} ".encode() + content)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fettle.decide.paired import SampleValues
 from fettle.evaluation.checkers import Check
 from fettle.metrics.intervals import Estimate
 from fettle.metrics.pass_at_k import (
@@ -18,20 +20,47 @@ from fettle.metrics.pass_at_k import (
     pass_rate,
     surprisal_statistics,
 )
-from fettle.scoring import Answer
 
 Checks = Mapping[str, Sequence[Sequence[Check]]]
 """By checker: of each prompt, of each of its answers."""
 SHOWN_REASONS = 5
 
 
-def answer_row(answers: Sequence[Answer], checks: Mapping[str, Sequence[Check]]) -> dict[str, Any]:
+class Said(Protocol):
+    """One answer, of weights here or of an endpoint."""
+
+    @property
+    def text(self) -> str | None:
+        """None where no answer came."""
+
+    @property
+    def ended(self) -> str | None:
+        """What ended it."""
+
+    @property
+    def length(self) -> int | None:
+        """In tokens; None where nobody counted."""
+
+    @property
+    def entropy(self) -> NDArray[np.float64] | None:
+        """In nats of the distribution each token came from, [T]."""
+
+    @property
+    def logprob(self) -> NDArray[np.float64] | None:
+        """Of each token in nats, [T]."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is no answer that could be judged; None where it is one."""
+
+
+def answer_row(answers: Sequence[Said], checks: Mapping[str, Sequence[Check]]) -> dict[str, Any]:
     """Numbers of the answers to one prompt; None for what could not be judged."""
     row: dict[str, Any] = {}
     if answers:
-        row["answer_tokens"] = float(np.mean([len(answer.tokens) for answer in answers]))
-        every = np.concatenate([answer.entropy for answer in answers])
-        row["answer_entropy"] = entropy_statistics(every)["entropy_mean"]
+        lengths = [answer.length for answer in answers if answer.length is not None]
+        row["answer_tokens"] = float(np.mean(lengths)) if lengths else None
+        row["answer_entropy"] = entropy_statistics(_joined(a.entropy for a in answers))["entropy_mean"]
     for name, found in checks.items():
         right = [check.correct for check in found if check.correct is not None]
         row[f"{name}_correct"] = sum(right) / len(right) if right else None
@@ -39,14 +68,22 @@ def answer_row(answers: Sequence[Answer], checks: Mapping[str, Sequence[Check]])
     return row
 
 
-def answer_texts(answers: Sequence[Answer], checks: Mapping[str, Sequence[Check]]) -> list[dict[str, Any]]:
+def right_shares(rows: Sequence[Mapping[str, Any]], checker: str) -> SampleValues:
+    """What a checker found right of the answers to each sample."""
+    shares = [row.get(f"{checker}_correct") for row in rows]
+    sample_id = np.array([row["sample_id"] for row in rows], dtype=np.str_)
+    return SampleValues(sample_id, np.array(shares, dtype=np.float64), np.ones(len(rows)))
+
+
+def answer_texts(answers: Sequence[Said], checks: Mapping[str, Sequence[Check]]) -> list[dict[str, Any]]:
     """The answers to one prompt, with what each checker said."""
     return [
         {
             "text": answer.text,
             "ended": answer.ended,
-            "tokens": len(answer.tokens),
-            **entropy_statistics(answer.entropy),
+            "tokens": answer.length,
+            **({"reason": answer.reason} if answer.reason is not None else {}),
+            **(entropy_statistics(answer.entropy) if answer.entropy is not None else {}),
             **(surprisal_statistics(answer.logprob) if answer.logprob is not None else {}),
             "checks": {name: _said(found[i]) for name, found in checks.items()},
         }
@@ -54,17 +91,18 @@ def answer_texts(answers: Sequence[Answer], checks: Mapping[str, Sequence[Check]
     ]
 
 
-def answer_summary(answers: Sequence[Sequence[Answer]]) -> dict[str, Any]:
-    """How many answers there are, how long and how sure they are, and what ended them."""
+def answer_summary(answers: Sequence[Sequence[Said]]) -> dict[str, Any]:
+    """How many answers there are, how long and how sure they are, and what ended them; where some did not
+    come, or are none, how many and why."""
     every = [answer for of_one in answers for answer in of_one]
-    logprobs = [answer.logprob for answer in every if answer.logprob is not None]
-    nothing = np.zeros(0)
+    logprobs = _joined(answer.logprob for answer in every)
     found = {
         "count": len(every),
-        **length_statistics([len(answer.tokens) for answer in every]),
-        **entropy_statistics(np.concatenate([nothing, *(answer.entropy for answer in every)])),
-        **(surprisal_statistics(np.concatenate([nothing, *logprobs])) if logprobs else {}),
-        **{f"ended_{why}": count for why, count in Counter(a.ended for a in every).items()},
+        **length_statistics([answer.length for answer in every if answer.length is not None]),
+        **entropy_statistics(_joined(answer.entropy for answer in every)),
+        **(surprisal_statistics(logprobs) if logprobs.size else {}),
+        **{f"ended_{why}": count for why, count in Counter(a.ended for a in every if a.ended).items()},
+        **unscored([answer.reason for answer in every]),
     }
     return {f"answers_{key}": value for key, value in found.items()}
 
@@ -78,7 +116,7 @@ def checker_summary(name: str, checks: Sequence[Sequence[Check]], ks: Sequence[i
     every = [check for of_one in checks for check in of_one]
     judged_P = [sum(check.correct is not None for check in of_one) for of_one in checks]
     right_P = [sum(check.correct is True for check in of_one) for of_one in checks]
-    found = _estimate("pass_rate", pass_rate(judged_P, right_P))
+    found: dict[str, Any] = _estimate("pass_rate", pass_rate(judged_P, right_P))
     for k in ks if max(ks, default=1) > 1 else ():
         enough = [(n, c) for n, c in zip(judged_P, right_P, strict=True) if n >= k]
         samples, correct = [n for n, _ in enough], [c for _, c in enough]
@@ -86,12 +124,22 @@ def checker_summary(name: str, checks: Sequence[Sequence[Check]], ks: Sequence[i
     for key in ("formatted", "score"):
         if means := _prompt_means(key, checks):
             found |= _estimate(key, mean_share(means))
-    unscored = [check for check in every if check.correct is None]
-    found["unscored"] = len(unscored)
-    reasons = Counter(check.reason or "" for check in unscored).most_common(SHOWN_REASONS)
-    return {f"{name}_{key}": value for key, value in found.items()} | (
-        {f"{name}_unscored_reasons": dict(reasons)} if reasons else {}
-    )
+    without = unscored([check.reason or "" if check.correct is None else None for check in every])
+    return {f"{name}_{key}": value for key, value in {**found, "unscored": 0, **without}.items()}
+
+
+def unscored(reasons: Iterable[str | None]) -> dict[str, Any]:
+    """How many have a reason, and the commonest of them; {} where none has."""
+    given = [reason for reason in reasons if reason is not None]
+    if not given:
+        return {}
+    commonest = Counter(given).most_common(SHOWN_REASONS)
+    return {"unscored": len(given), "unscored_reasons": dict(commonest)}
+
+
+def _joined(parts: Iterable[NDArray[np.float64] | None]) -> NDArray[np.float64]:
+    """Of those that have any, one after another."""
+    return np.concatenate([np.zeros(0), *(part for part in parts if part is not None)])
 
 
 def _prompt_means(key: str, checks: Sequence[Sequence[Check]]) -> list[float]:

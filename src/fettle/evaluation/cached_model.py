@@ -13,11 +13,10 @@ from fettle.errors import ModelError
 from fettle.evaluation.answer_bytes import answer_key, unpack_answer
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.loaded_model import LoadedModel
-from fettle.evaluation.samples import EncodedData
 from fettle.evaluation.subject import Subject
 from fettle.evaluation.token_scores import sample_key, unpack
 from fettle.evaluation.weights import model_digest
-from fettle.evaluation.work import AnswerWork, ScoreWork, Work
+from fettle.evaluation.work import AnswerWork, Prompts, ScoreWork, Work
 from fettle.scoring import Answer
 from fettle.scoring.scores import Scores
 
@@ -56,18 +55,18 @@ class CachedModel:
     def answer(
         self,
         subject: Subject,
-        data: EncodedData,
+        asked: Prompts,
         settings: SamplingConfig,
         on_answers: OnProgress | None = None,
     ) -> tuple[list[list[Answer]], int]:
-        """The answers to every prompt of the data in their order, and how many of them were generated.
+        """The answers to every prompt in their order, and how many of them were generated.
 
         `on_answers` is told the answers that were generated and those to generate. Raises ModelError,
         DataError.
         """
-        keys = self._answer_keys(subject, data, settings)
+        keys = self._answer_keys(subject, asked, settings)
         known = self.cache.get([key for of_prompt in keys for key in of_prompt])
-        works = self._answer_works(subject, data, settings, keys, known)
+        works = self._answer_works(subject, asked, settings, keys, known)
         self._run(works, known, on_answers)
         try:
             answers = [[unpack_answer(known[k], i) for k in keys_of] for i, keys_of in enumerate(keys)]
@@ -80,13 +79,11 @@ class CachedModel:
         keys = self._score_keys(subject, sequences)
         return self._score_works(subject, sequences, keys, self.cache.get(keys))
 
-    def missing_answers(
-        self, subject: Subject, data: EncodedData, settings: SamplingConfig
-    ) -> list[AnswerWork]:
+    def missing_answers(self, subject: Subject, asked: Prompts, settings: SamplingConfig) -> list[AnswerWork]:
         """What has to be run for `answer`."""
-        keys = self._answer_keys(subject, data, settings)
+        keys = self._answer_keys(subject, asked, settings)
         known = self.cache.get([key for of_prompt in keys for key in of_prompt])
-        return self._answer_works(subject, data, settings, keys, known)
+        return self._answer_works(subject, asked, settings, keys, known)
 
     def weights(self, subject: Subject) -> str:
         """Content of its weights, those of base and adapter apart. Raises ModelError."""
@@ -120,20 +117,17 @@ class CachedModel:
             for part in _parts(sequences, missing)
         ]
 
-    def _answer_keys(
-        self, subject: Subject, data: EncodedData, settings: SamplingConfig
-    ) -> list[list[bytes]]:
+    def _answer_keys(self, subject: Subject, asked: Prompts, settings: SamplingConfig) -> list[list[bytes]]:
         """Of each prompt, of each of its answers."""
-        fixed = (settings, data.ends, self.weights(subject), self.model.precision, data.tokenizer_digest)
+        fixed = (settings, asked.ends, self.weights(subject), self.model.precision, asked.tokenizer_digest)
         return [
-            [answer_key(prompt.tokens, number, *fixed) for number in range(settings.n)]
-            for prompt in data.prompts
+            [answer_key(prompt, number, *fixed) for number in range(settings.n)] for prompt in asked.tokens
         ]
 
     def _answer_works(
         self,
         subject: Subject,
-        data: EncodedData,
+        asked: Prompts,
         settings: SamplingConfig,
         keys: list[list[bytes]],
         known: dict[bytes, bytes],
@@ -146,15 +140,15 @@ class CachedModel:
             if first[of_prompt[0]] == i
             and (wanted := {number: key for number, key in enumerate(of_prompt) if key not in known})
         }
-        longest_first = sorted(missing, key=lambda i: -len(data.prompts[i].tokens))
+        longest_first = sorted(missing, key=lambda i: -len(asked.tokens[i]))
         return [
             AnswerWork(
                 subject,
-                data.tokenizer_name,
-                [data.prompts[i].tokens for i in part],
+                asked.tokenizer,
+                [asked.tokens[i] for i in part],
                 [missing[i] for i in part],
                 settings,
-                data.ends,
+                asked.ends,
                 self.config.batch_tokens,
             )
             for start in range(0, len(longest_first), PROMPTS_AT_ONCE)

@@ -86,7 +86,7 @@ def _ranked(question: _Question, sums: Sequence[float]) -> dict[str, Check]:
         found = rank_choices([sums[p] for p in question.places if p is not None], question.choices)
         if found is not None:
             return {way: _check(getattr(found, way), question) for way in WAYS.values()}
-        problem = "a choice is empty, or its log-probability is not finite"
+        problem = "a choice is empty, or its log-probability is not finite or not told"
     return dict.fromkeys(WAYS.values(), Check(None, problem))
 
 

@@ -138,5 +138,6 @@ def _read(file: Path) -> Compared:
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
     """NaN for what was not measured."""
-    found = [row[key] for row in rows]
+    # A sample whose answer nothing comes before was not asked, and no checker saw it.
+    found = [row.get(key) if key.endswith(CORRECT) else row[key] for row in rows]
     return np.array([np.nan if value is None else float(value) for value in found])

@@ -40,6 +40,14 @@ class EndpointAnswer:
     completion_tokens: int | None = None
     """As the server counts; None where it does not."""
     reason: str | None = None
+    entropy: None = None
+    logprob: None = None
+    """Of the answer's own tokens: not asked for."""
+
+    @property
+    def length(self) -> int | None:
+        """In tokens."""
+        return self.completion_tokens
 
 
 @dataclass(slots=True)
@@ -51,12 +59,15 @@ class EndpointUsage:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     """Of the answers that told; None while none did."""
+    uncounted: int = 0
+    """Answers that did not tell both."""
 
     def add(self, usage: Any) -> tuple[int | None, int | None]:
         """Count one answer; gives its own two counts."""
         self.requests += 1
         told = cast("dict[str, Any]", usage) if isinstance(usage, dict) else {}
         prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
+        self.uncounted += not (isinstance(prompt, int) and isinstance(completion, int))
         if isinstance(prompt, int):
             self.prompt_tokens = (self.prompt_tokens or 0) + prompt
         if isinstance(completion, int):
@@ -83,10 +94,10 @@ class Endpoint:
 
     @property
     def cost(self) -> float | None:
-        """In the currency of the prices; None where a price or a count is unknown."""
+        """In the currency of the prices; None where a price or the count of any answer is unknown."""
         counts = (self.usage.prompt_tokens, self.usage.completion_tokens)
         prices = (self.config.prompt_price, self.config.completion_price)
-        if None in counts or None in prices:
+        if self.usage.uncounted or None in prices:
             return None
         return sum((count or 0) * (price or 0.0) / 1e6 for count, price in zip(counts, prices, strict=True))
 
@@ -109,12 +120,17 @@ class Endpoint:
         conversations: Collection[Conversation],
         settings: SamplingConfig,
         on_answer: Callable[[EndpointAnswer], None] | None = None,
+        *,
+        wanted: Collection[Collection[int]] | None = None,
     ) -> list[list[EndpointAnswer]]:
-        """`settings.n` answers to each conversation, in their order; `on_answer` has each as it comes."""
+        """`settings.n` answers to each conversation, in their order; `on_answer` has each as it comes.
+
+        `wanted` are the numbers of the answers to each that are asked for, where these are not all.
+        """
         found: list[list[EndpointAnswer]] = [[] for _ in conversations]
 
         async def collect() -> None:
-            async for answer in self.answers_as_they_come(conversations, settings):
+            async for answer in self.answers_as_they_come(conversations, settings, wanted):
                 found[answer.prompt].append(answer)
                 if on_answer is not None:
                     on_answer(answer)
@@ -138,14 +154,18 @@ class Endpoint:
         return [found[i] for i in range(len(sequences))]
 
     async def answers_as_they_come(
-        self, conversations: Collection[Conversation], settings: SamplingConfig
+        self,
+        conversations: Collection[Conversation],
+        settings: SamplingConfig,
+        wanted: Collection[Collection[int]] | None = None,
     ) -> AsyncIterator[EndpointAnswer]:
         """Each answer when it is there. Every one is a request of its own, the seed that of its number."""
         for key in ("logprobs", "include_stop"):
             if getattr(settings, key):
                 raise ConfigError(f"{key}: cannot be had from an endpoint. Set it to false")
         async with self._api.async_client(self.config.concurrency) as client:
-            places = ((i, number) for i in range(len(conversations)) for number in range(settings.n))
+            numbers = wanted if wanted is not None else [range(settings.n)] * len(conversations)
+            places = ((i, number) for i, own in enumerate(numbers) for number in own)
             jobs = (self._answer(client, i, number, conversations[i], settings) for i, number in places)
             async for answer in self._as_done(jobs):
                 yield answer

@@ -9,11 +9,11 @@ from fettle.config import EvaluationConfig
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.results import Evaluation, Progress
 from fettle.evaluation.session import Session
-from fettle.evaluation.subject import Skipped, Subject
+from fettle.evaluation.subject import Evaluated, Skipped, Subject
 
 
 def evaluate(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Evaluated],
     data: Sequence[Path],
     config: EvaluationConfig,
     *,
@@ -32,14 +32,20 @@ def evaluate(
     the models first, on this machine or on the cluster at `ray_address`. Raises DataError for data that
     cannot be used, RunError where results cannot be written.
     """
-    asked = [
-        {"name": s.name, "model": s.model, "adapter": None if s.adapter is None else str(s.adapter)}
-        for s in subjects
-    ]
+    asked = [_plain(subject) for subject in subjects]
     session = Session(asked, data, config, out=out, skipped=skipped, cache=cache, on_progress=on_progress)
     with session.running():
-        if parallel is not None or ray_address is not None:
-            session.spread(subjects, parallel or 0, ray_address)
+        weights = [subject for subject in subjects if isinstance(subject, Subject)]
+        if weights and (parallel is not None or ray_address is not None):
+            session.spread(weights, parallel or 0, ray_address)
         for number, subject in enumerate(subjects, 1):
             session.evaluate(subject, number, len(subjects))
     return session.found
+
+
+def _plain(subject: Evaluated) -> dict[str, str | None]:
+    """What says whether two evaluations are of the same."""
+    if isinstance(subject, Subject):
+        adapter = None if subject.adapter is None else str(subject.adapter)
+        return {"name": subject.name, "model": subject.model, "adapter": adapter}
+    return {"name": subject.name, "tokenizer": subject.tokenizer}

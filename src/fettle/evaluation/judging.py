@@ -12,13 +12,12 @@ import xxhash
 
 from fettle.config import CheckerConfig
 from fettle.config.checkers import JudgeConfig
+from fettle.evaluation.answer_rows import Said
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.checkers import Check, Reference, build_checker, judged
-from fettle.scoring import Answer
 
 # A judge waits for a server; the other kinds compute, and functions of users may not be ready for threads.
 QUESTIONS_AT_ONCE = 16
-NOT_FINITE = Check(None, "the model's logits were not finite")
 
 
 class NamedChecker:
@@ -34,7 +33,7 @@ class NamedChecker:
 
     def check(
         self,
-        answers: Sequence[Sequence[Answer]],
+        answers: Sequence[Sequence[Said]],
         references: Sequence[Reference],
         on_check: Callable[[int, int], None] | None = None,
     ) -> list[list[Check]]:
@@ -55,13 +54,13 @@ class NamedChecker:
         rest = iter(cast("list[Check]", checks))
         return [[next(rest) for _ in of_one] for of_one in answers]
 
-    def _judge(self, pair: tuple[Answer, Reference]) -> Check:
+    def _judge(self, pair: tuple[Said, Reference]) -> Check:
         answer, against = pair
-        if answer.ended == "not_finite":
-            return NOT_FINITE
+        if answer.text is None or answer.reason is not None:
+            return Check(None, answer.reason)
         return judged(self._checker, answer.text, against)
 
-    def _key(self, answer: Answer, against: Reference) -> bytes:
+    def _key(self, answer: Said, against: Reference) -> bytes:
         """Everything that a judge is told."""
         own = against.fields.get(self._config.reference_field or "")
         content = [self._config.model_dump(mode="json"), answer.text, against.text, against.question, own]

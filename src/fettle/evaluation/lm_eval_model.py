@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Collection
 from functools import partial
 from importlib import import_module
@@ -24,12 +24,13 @@ from fettle.errors import ConfigError, DataError, ModelError
 from fettle.evaluation.lm_eval_generation import sampling_config
 from fettle.evaluation.loaded_model import best_device
 from fettle.evaluation.subject import ADAPTER_CONFIG, find_subjects
-from fettle.scoring import Scores, sample_batches, score
+from fettle.scoring import Answer, Scores, sample_batches, score
 from fettle.scoring.decoder import unwrapped
 from fettle.train.model import quiet_peft
 
 HFLM: Any = import_module("lm_eval.models.huggingface").HFLM  # its decorator hides its type
 Scorer = Callable[[Collection[Sequence]], Scores]
+Answerer = Callable[[Collection[list[int]], SamplingConfig], Iterable[Collection[Answer]]]
 
 # Arguments of the harness's own model that decide how it computes, and so mean nothing here.
 MEANINGLESS = {
@@ -55,13 +56,15 @@ class FettleLM(HFLM):
         device: str = "auto",
         batch_tokens: int | None = None,
         scorer: Scorer | None = None,
+        answerer: Answerer | None = None,
         progress: bool = True,
         **options: Any,
     ) -> None:
         """`pretrained` is a loaded model, or a hub id, or the folder of a model or of an adapter.
 
-        `batch_tokens` bounds the tokens of one forward pass, by default by the model's size. `scorer` takes
-        the place of the engine, such as one that keeps what was scored. Raises ConfigError, ModelError.
+        `batch_tokens` bounds the tokens of one forward pass, by default by the model's size. `scorer`
+        and `answerer` take the place of the engine, such as those that keep what was run. Raises ConfigError,
+        ModelError.
         """
         for name in MEANINGLESS.keys() & options.keys():
             raise ConfigError(f"model_args: {name} has no say here: {MEANINGLESS[name]}. Leave it out")
@@ -75,6 +78,9 @@ class FettleLM(HFLM):
         if self.backend != "causal":
             raise ModelError(f"{pretrained}: is no causal language model, and fettle scores no other")
         self._score: Scorer = scorer or partial(score, self.model, batch_tokens=batch_tokens)
+        self._answers: Answerer = answerer or partial(
+            sample_batches, self.model, self.tokenizer, batch_tokens=batch_tokens
+        )
         self._progress = progress
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -169,15 +175,15 @@ class FettleLM(HFLM):
             same[tuple(ids[0].int().tolist()) or (self.prefix_token_id,)].append(place)
         # A prompt that is asked again is another draw of it, never the same one twice.
         for count in sorted({len(places) for places in same.values()}):
-            prompts = [prompt for prompt, places in same.items() if len(places) == count]
+            prompts = [list(prompt) for prompt, places in same.items() if len(places) == count]
             n = count if settings.temperature > 0 else 1
             own = settings.model_copy(update={"n": n})
-            for batch in sample_batches(self.model, self.tokenizer, prompts, own):
+            for batch in self._answers(prompts, own):
                 for answer in batch:
                     if answer.ended == "not_finite":
                         raise ModelError("logits are not finite after a prompt, so nothing follows from them")
                     text = self._said(answer.tokens, settings.stop)
-                    places = same[prompts[answer.prompt]]
+                    places = same[tuple(prompts[answer.prompt])]
                     for place in [places[answer.number]] if n > 1 else places:
                         self.cache_hook.add_partial("generate_until", requests[place].args, text)
                         yield place, text

@@ -21,13 +21,18 @@ import numpy as np
 from loguru import logger
 
 from fettle.errors import ConfigError, DataError, MissingExtraError
+from fettle.evaluation.weights import tokenizer_digest
+from fettle.evaluation.work import Prompts
 from fettle.scoring.decoder import undisturbed
 from fettle.train.model import load_tokenizer
 
 if TYPE_CHECKING:
+    from fettle.config import SamplingConfig
+    from fettle.data.sequence import Sequence as TokenSequence
     from fettle.evaluation.cached_model import CachedModel
-    from fettle.evaluation.lm_eval_model import Scorer
+    from fettle.evaluation.lm_eval_model import Answerer, Scorer
     from fettle.evaluation.subject import Subject
+    from fettle.scoring import Answer, Scores
 
 
 def evaluate_tasks(
@@ -41,13 +46,15 @@ def evaluate_tasks(
     apply_chat_template: bool = False,
     batch_tokens: int | None = None,
     scorer: Scorer | None = None,
+    answerer: Answerer | None = None,
     progress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Results of tasks, groups and tags by name, as `lm_eval.simple_evaluate` returns them.
 
     `limit` is so many documents of each task, or their share where below 1; `include_path` holds tasks of
-    one's own. `scorer` is asked for log-likelihoods instead of the engine, such as one with a cache.
+    one's own. `scorer` is asked for log-likelihoods instead of the engine, and `answerer` for text, such as
+    those with a cache.
     `options` are further arguments of `simple_evaluate`. Mode and random state are left as they were.
 
     Raises MissingExtraError without lm_eval, ConfigError for an unknown task, DataError where the documents
@@ -58,8 +65,9 @@ def evaluate_tasks(
     folders = [include_path] if isinstance(include_path, Path) else list(include_path or ())
     with undisturbed(model), _random_state_kept():
         lm = lm_model.FettleLM(
-            model, tokenizer=deepcopy(tokenizer), batch_tokens=batch_tokens, scorer=scorer, progress=progress
-        )
+            model, tokenizer=deepcopy(tokenizer), batch_tokens=batch_tokens, scorer=scorer,
+            answerer=answerer, progress=progress,
+        )  # fmt: skip
         return harness.simple_evaluate(
             lm,
             tasks=list(tasks),
@@ -74,13 +82,19 @@ def evaluate_tasks(
 def evaluate_subject(
     model: CachedModel, subject: Subject, tasks: Sequence[str], **options: Any
 ) -> dict[str, Any]:
-    """The same for a checkpoint: its adapter is put on the base in memory, and log-likelihoods that are in
-    the cache are not run again. `options` and errors are those of `evaluate_tasks`."""
+    """The same for a checkpoint: its adapter is put on the base in memory, and log-likelihoods and texts that
+    are in the cache are not run again. `options` and errors are those of `evaluate_tasks`."""
     loaded, tokenizer = model.model.use(subject), load_tokenizer(subject.tokenizer)
+    digest = tokenizer_digest(tokenizer)
+
+    def answers(prompts: Sequence[list[int]], settings: SamplingConfig) -> list[list[Answer]]:
+        return model.answer(subject, Prompts(prompts, [], subject.tokenizer, digest), settings)[0]
+
+    def scores(sequences: Sequence[TokenSequence]) -> Scores:
+        return model.score(subject, sequences)[0]
+
     with _told_to_the_log():
-        return evaluate_tasks(
-            loaded, tokenizer, tasks, scorer=lambda sequences: model.score(subject, sequences)[0], **options
-        )
+        return evaluate_tasks(loaded, tokenizer, tasks, scorer=scores, answerer=answers, **options)
 
 
 def _known_tasks(tasks: list[str], folders: list[Path]) -> Any:

@@ -136,11 +136,14 @@ class OpenAIApi:
         else:
             problem, asked_for = f"status {answer.status_code}", answer.headers.get("retry-after")
             if answer.status_code not in BUSY and answer.status_code < 500:
-                said = f"{self._who} refused: {problem}: {self._safe(answer.text)}"
-                raise ApiError(said, answer.status_code, fatal=answer.status_code in HOPELESS)
+                said, fatal = f"{self._who} refused: {problem}: {self._safe(answer.text)}", False
+                if answer.status_code in HOPELESS:
+                    said, fatal = f"{said}; {self._cure(answer.status_code)}", True
+                raise ApiError(said, answer.status_code, fatal=fatal)
         if attempt + 1 == self.config.attempts:
             gone = isinstance(answer, self._httpx.ConnectError | self._httpx.ConnectTimeout)
             said = f"{self._who} gave no answer in {self.config.attempts} attempts: {problem}"
+            said += ". Start the server, or correct base_url" if gone else ""
             raise ApiError(said, getattr(answer, "status_code", None), fatal=gone)
         self.retries += 1
         seconds = pause(attempt, asked_for)
@@ -155,7 +158,7 @@ class OpenAIApi:
 
     def _cure(self, status: int) -> str:
         if status == 404:
-            return "does base_url end with /v1?"
+            return f"does base_url end with /v1, and does the server have the model '{self.config.model}'?"
         return "set api_key_env to the environment variable that holds the key of this server"
 
     def _problem(self, error: Exception) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fettle.decide.paired import SampleValues
 from fettle.evaluation.measurement import Stage
-from fettle.evaluation.subject import Skipped, Subject
+from fettle.evaluation.subject import Evaluated, Skipped, Subject
 from fettle.runs.records import SampleResults
 
 
@@ -31,11 +32,14 @@ class Progress:
 class SubjectResult:
     """What came out for one subject on one file of samples."""
 
-    subject: Subject
+    subject: Evaluated
     data: Path
     summary: dict[str, Any]
     """As in summary.json."""
     samples: SampleResults = field(repr=False)
+    """Of an endpoint those that it tells of."""
+    shares: dict[str, SampleValues] = field(default_factory=dict[str, SampleValues], repr=False)
+    """By checker: of each sample the share of its answers that are right; NaN where none could be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Evaluation:
     results: list[SubjectResult]
     skipped: list[Skipped]
     tasks: list[TaskResult] = field(default_factory=list[TaskResult])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """As in metadata.json: `cost` and `endpoint` say what it took, None where that is unknown."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a subject and file, then one a subject and task, as in consolidated_metrics.csv."""

@@ -20,27 +20,43 @@ def sample_rows(samples: SampleResults, scores: Scores) -> list[dict[str, Any]]:
     for i in range(len(scores)):
         part = slice(int(scores.offsets[i]), int(scores.offsets[i + 1]))
         n = part.stop - part.start
-        entropy, wrong = scores.entropy[part], np.flatnonzero(~scores.correct[part])
-        cross_entropy = float(scores.cross_entropy_sum[i]) / n if n else None
-        rows.append(
-            {
-                "sample_id": str(samples.sample_id[i]),
-                "pattern": str(samples.pattern[i]),
-                "tokens": n,
-                "cross_entropy": cross_entropy,
-                "perplexity": None if cross_entropy is None else _exp(cross_entropy),
-                "exact_match": bool(scores.exact_match[i]) if n else None,
-                "token_accuracy": float(scores.correct[part].mean()) if n else None,
-                "first_wrong_token": int(wrong[0]) if wrong.size else None,
-                "confidence": float(scores.confidence[part].mean()) if n else None,
-                "entropy_mean": float(entropy.mean()) if n else None,
-                "entropy_std": float(entropy.std()) if n else None,
-                "entropy_max": float(entropy.max()) if n else None,
-                "entropy_p95": float(np.quantile(entropy, 0.95)) if n else None,
-                "surprisal_max": float(-scores.logprob[part].min()) if n else None,
-            }
-        )
+        name = (str(samples.sample_id[i]), str(samples.pattern[i]), n)
+        if not n:
+            rows.append(sample_row(*name))
+            continue
+        tokens = (scores.logprob[part], scores.correct[part], scores.confidence[part], scores.entropy[part])
+        rows.append(sample_row(*name, *tokens))
     return rows
+
+
+def sample_row(
+    sample_id: str,
+    pattern: str,
+    tokens: int | None,
+    logprob_T: NDArray[np.float64] | None = None,
+    correct_T: NDArray[np.bool_] | None = None,
+    confidence_T: NDArray[np.float64] | None = None,
+    entropy_T: NDArray[np.float64] | None = None,
+) -> dict[str, Any]:
+    """Numbers of one sample from those of its T completion tokens; None for what is not given."""
+    cross_entropy = None if logprob_T is None else float(0.0 - logprob_T.sum()) / logprob_T.size
+    wrong = None if correct_T is None else np.flatnonzero(~correct_T)
+    return {
+        "sample_id": sample_id,
+        "pattern": pattern,
+        "tokens": tokens,
+        "cross_entropy": cross_entropy,
+        "perplexity": None if cross_entropy is None else _exp(cross_entropy),
+        "exact_match": None if wrong is None else not wrong.size,
+        "token_accuracy": None if correct_T is None else float(correct_T.mean()),
+        "first_wrong_token": None if wrong is None or not wrong.size else int(wrong[0]),
+        "confidence": None if confidence_T is None else float(confidence_T.mean()),
+        "entropy_mean": None if entropy_T is None else float(entropy_T.mean()),
+        "entropy_std": None if entropy_T is None else float(entropy_T.std()),
+        "entropy_max": None if entropy_T is None else float(entropy_T.max()),
+        "entropy_p95": None if entropy_T is None else float(np.quantile(entropy_T, 0.95)),
+        "surprisal_max": None if logprob_T is None else float(-logprob_T.min()),
+    }
 
 
 def prediction_rows(eval_set: FixedEvalSet, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

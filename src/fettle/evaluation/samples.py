@@ -14,6 +14,7 @@ from fettle.data import ChatEncoder, Example, PatternClassifier, fingerprint, re
 from fettle.errors import DataError
 from fettle.evaluation.choice_ranking import ChoiceQuestions
 from fettle.evaluation.weights import tokenizer_digest
+from fettle.evaluation.work import Prompts
 from fettle.scoring.generate import end_tokens
 from fettle.train.fixed_prompt import fixed_prompts
 from fettle.train.held_out import encode_held_out
@@ -40,8 +41,6 @@ class EncodedData:
         self.tokenizer_name = tokenizer_name
         """Hub id or folder."""
         self.tokenizer = tokenizer = load_tokenizer(tokenizer_name)
-        self.tokenizer_digest = tokenizer_digest(tokenizer)
-        """Of what turns tokens into text."""
         self.encoder = ChatEncoder(
             tokenizer, train_on=config.train_on, max_seq_length=config.max_seq_length, too_long="drop"
         )
@@ -54,8 +53,10 @@ class EncodedData:
         """Samples whose last answer has something before it, which the model can be asked."""
         self.prompts = [prompt for prompt in asked if prompt is not None]
         """What is asked of the model, one of each of `asked`."""
-        self.ends = sorted(end_tokens(None, tokenizer, [p.truth_tokens[-1] for p in self.prompts]))
-        """Tokens that end a turn."""
+        ends = sorted(end_tokens(None, tokenizer, [p.truth_tokens[-1] for p in self.prompts]))
+        tokens = [prompt.tokens for prompt in self.prompts]
+        self.questions = Prompts(tokens, ends, tokenizer_name, tokenizer_digest(tokenizer))
+        """The same as tokens."""
         self.choice_questions = {
             name: ChoiceQuestions(self.prompts, ranking, tokenizer, config.max_seq_length)
             for name, ranking in config.rankings.items()

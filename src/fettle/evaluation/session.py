@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from loguru import logger
 
 from fettle.config import EvaluationConfig, dump_values
 from fettle.errors import DataError, ModelError
+from fettle.evaluation.answer_rows import right_shares
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.cached_model import CachedModel
 from fettle.evaluation.measurement import Measures, OnStage, Stage
+from fettle.evaluation.metadata import cost, described, of_model, peak_memory
+from fettle.evaluation.mirrors import Mirrors
 from fettle.evaluation.results import Evaluation, Progress, SubjectResult, TaskResult
 from fettle.evaluation.results_folder import ResultsFolder
 from fettle.evaluation.samples import EncodedData, EvaluationData, read_evaluation_data
-from fettle.evaluation.subject import Skipped, Subject
+from fettle.evaluation.subject import EndpointSubject, Evaluated, Skipped, Subject
+from fettle.evaluation.unencoded import UnencodedData
 from fettle.evaluation.work import Work
 
 
@@ -48,32 +47,42 @@ class Session:
         self._config = config
         self._measures = Measures(self.model, config)
         self._files = [read_evaluation_data(path, config) for path in data]
+        self._mirrors = Mirrors(config.mirrors)
         self._encode = _Encoder(config)
         self._on_progress = on_progress
         self._folder = _folder(out, asked, self._files, config)
         self.found = Evaluation(self._folder.path, [], list(skipped))
+        self._uses_weights = config.endpoint is None
 
     @contextmanager
     def running(self) -> Generator[None]:
         """Keeps metadata.json and the log; gives the model's memory back at the end."""
-        described = _described(self._folder, self.model, self._files, self.found.skipped)
-        with described, _logged(self._folder, "evaluation"):
-            yield
+        with described(self._folder, self._metadata), _logged(self._folder, "evaluation"):
+            try:
+                yield
+            finally:
+                self._mirrors.close()
+                self.model.model.close()
 
-    def evaluate(self, subject: Subject, number: int, subjects: int) -> list[SubjectResult]:
+    def evaluate(self, subject: Evaluated, number: int, subjects: int) -> list[SubjectResult]:
         """One subject on every file; [] where it is skipped with its reason."""
         tell = partial(_tell, self._on_progress, subject.name, number, subjects)
         results: list[SubjectResult] = []
+        tasks: list[TaskResult] = []
+        self._uses_weights |= isinstance(subject, Subject)
         self._forget(subject.name)
         with _logged(self._folder, subject.name):
             try:
                 for file in self._files:
                     results.append(self._on_file(subject, file, tell))
                     self.found.results.append(results[-1])
-                self.found.tasks.extend(self._on_tasks(subject))
+                if isinstance(subject, Subject):
+                    tasks = self._on_tasks(subject)
+                    self.found.tasks.extend(tasks)
             except (ModelError, DataError) as error:
                 self.skip(Skipped(subject.name, str(error)))
         self._folder.write_consolidated(self.found.rows())
+        self._mirrors.tell(self._folder.path, [*results, *tasks])
         return results
 
     def skip(self, skipped: Skipped) -> None:
@@ -103,15 +112,31 @@ class Session:
             on_done=partial(_tell, self._on_progress, f"{workers} workers", 1, 1, "pieces"),
         )
 
+    def _metadata(self, seconds: float) -> dict[str, Any]:
+        """What metadata.json says so far; the results have it as well."""
+        asked, found = self._measures.endpoint, self.found
+        spent = None if asked is None else asked.spent()
+        price = self._config.price_per_hour
+        found.metadata.update(
+            {
+                **of_model(self.model, self._files),
+                "skipped": [asdict(skipped) for skipped in found.skipped],
+                "endpoint": spent,
+                "cost": cost(seconds if self._uses_weights else None, price, spent),
+            }
+        )
+        return found.metadata
+
     def _forget(self, name: str) -> None:
         """Results of the same name: another checkpoint has taken the place of theirs."""
         found = self.found
         found.results[:] = [result for result in found.results if result.subject.name != name]
         found.tasks[:] = [result for result in found.tasks if result.subject.name != name]
 
-    def _on_file(self, subject: Subject, file: EvaluationData, on_stage: OnStage) -> SubjectResult:
+    def _on_file(self, subject: Evaluated, file: EvaluationData, on_stage: OnStage) -> SubjectResult:
         found = self._measures.measure(subject, self._encode(subject, file), on_stage)
-        summary = {**found.summary, "peak_memory_bytes": _peak_memory()}
+        here = isinstance(subject, Subject)
+        summary = {**found.summary, "peak_memory_bytes": peak_memory() if here else None}
         name = f"{subject.name}/{file.path.stem}" if len(self._files) > 1 else subject.name
         self._folder.write_result(name, summary, found.rows, found.texts)
         em, ce = summary["exact_match"], summary["cross_entropy"]
@@ -125,7 +150,8 @@ class Session:
             len(found.rows),
             summary["seconds"],
         )
-        return SubjectResult(subject, file.path, summary, found.samples)
+        shares = {checker: right_shares(found.rows, checker) for checker in self._config.checkers}
+        return SubjectResult(subject, file.path, summary, found.samples, shares)
 
     def _on_tasks(self, subject: Subject) -> list[TaskResult]:
         """Tasks of lm-evaluation-harness, where they were asked for."""
@@ -170,7 +196,15 @@ class _Encoder:
         self._config = config
         self._known: dict[tuple[str, Path], EncodedData] = {}
 
-    def __call__(self, subject: Subject, file: EvaluationData) -> EncodedData:
+    @overload
+    def __call__(self, subject: Subject, file: EvaluationData) -> EncodedData: ...
+
+    @overload
+    def __call__(self, subject: EndpointSubject, file: EvaluationData) -> EncodedData | UnencodedData: ...
+
+    def __call__(self, subject: Evaluated, file: EvaluationData) -> EncodedData | UnencodedData:
+        if subject.tokenizer is None:
+            return UnencodedData(file, self._config)
         key = (subject.tokenizer, file.path)
         if key not in self._known:
             self._known[key] = EncodedData(file, subject.tokenizer, self._config)
@@ -189,53 +223,6 @@ def _folder(
 
 
 @contextmanager
-def _described(
-    folder: ResultsFolder, model: CachedModel, files: Sequence[EvaluationData], skipped: Sequence[Skipped]
-) -> Generator[None]:
-    """metadata.json from the beginning to the end, however it ends."""
-    began, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-
-    def write(state: str) -> None:
-        folder.write_metadata(
-            {
-                "state": state,
-                "started_at": started_at,
-                "seconds": time.perf_counter() - began,
-                "data": [
-                    {
-                        "path": str(f.path),
-                        "fingerprint": f.fingerprint,
-                        "samples": len(f.examples),
-                        "of": f.total,
-                    }
-                    for f in files
-                ],
-                "weights": model.known_weights,
-                "skipped": [asdict(s) for s in skipped],
-                "device": str(model.model.device),
-                "precision": model.model.precision,
-                "models_loaded": model.model.loads,
-                "cache": {
-                    "path": str(model.cache.path),
-                    "hits": model.cache.hits,
-                    "misses": model.cache.misses,
-                },
-                "peak_memory_bytes": _peak_memory(),
-                "versions": {name: version(name) for name in ("fettle", "torch", "transformers", "peft")},
-            }
-        )
-
-    state = "interrupted"
-    write("running")
-    try:
-        yield
-        state = "completed"
-    finally:
-        write(state)
-        model.model.close()
-
-
-@contextmanager
 def _logged(folder: ResultsFolder, name: str) -> Generator[None]:
     """What is logged meanwhile goes into a log of its own as well."""
     sink = logger.add(folder.log_path(name), level="DEBUG")
@@ -251,13 +238,3 @@ def _tell(
 ) -> None:  # fmt: skip
     if on_progress is not None:
         on_progress(Progress(name, number, of, stage, done, total))
-
-
-def _peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else the largest this process was."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

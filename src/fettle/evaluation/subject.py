@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fettle.config import EndpointConfig
 from fettle.errors import ModelError, RunError
 from fettle.evaluation.weights import broken_weights, weight_files
 from fettle.runs import RunReader, verify_checkpoint
@@ -16,6 +18,8 @@ from fettle.runs.records import Checkpoint
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_CONFIG = "config.json"
+ENDPOINT = "endpoint-"
+"""Begins the name of every model behind an API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,28 @@ class Subject:
         """Where its tokenizer is: its own, or that of its base."""
         own = self.adapter
         return str(own) if own and (own / "tokenizer_config.json").is_file() else self.model
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSubject:
+    """A model behind an API, whose weights nobody here has seen."""
+
+    name: str
+    """`endpoint-<model>`: no step and no base is called so."""
+    config: EndpointConfig
+    tokenizer: str | None
+    """Its own where that was named, or that of a model evaluated beside it; None: none is known."""
+    step: int | None = None
+
+
+Evaluated = Subject | EndpointSubject
+
+
+def endpoint_subject(config: EndpointConfig, beside: Sequence[Subject]) -> EndpointSubject:
+    """The model of the configuration, among others."""
+    last = config.model.rstrip("/").rpartition("/")[2]
+    name = f"{ENDPOINT}{re.sub(r'[^A-Za-z0-9._-]+', '_', last)}"
+    return EndpointSubject(name, config, config.tokenizer or (beside[0].tokenizer if beside else None))
 
 
 @dataclass(frozen=True, slots=True)

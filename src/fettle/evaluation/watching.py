@@ -10,7 +10,7 @@ from typing import Any
 from loguru import logger
 
 from fettle.config import EvaluationConfig
-from fettle.decide.trend import trend
+from fettle.decide.trend import share_trend, trend
 from fettle.errors import RunError
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.results import Evaluation, Progress, SubjectResult
@@ -35,10 +35,10 @@ def watch(
 ) -> Evaluation:
     """Evaluate every checkpoint of a run now, and each that appears until the run ends.
 
-    Each result is a row of `evaluations/evaluations.jsonl` in the run folder, with how exact match and
-    cross-entropy go from checkpoint to checkpoint; the files are beside it. `on_found` is told after each
-    subject. A run of another tool does not say that it ends, and is watched until the process is. Raises
-    RunError where another process watches the run.
+    Each result is a row of `evaluations/evaluations.jsonl` in the run folder, with how exact match,
+    cross-entropy and what checkers find right go from checkpoint to checkpoint; the files are beside it.
+    `on_found` is told after each subject. A run of another tool does not say that it ends, and is watched
+    until the process is. Raises RunError where another process watches the run.
     """
     folder = RunFolder(run.path)
     path = folder.evaluations_path
@@ -118,21 +118,34 @@ def _row(session: Session, result: SubjectResult) -> dict[str, Any]:
 
 
 def _trends(results: Sequence[SubjectResult], last: SubjectResult) -> dict[str, Any]:
-    """By metric: the checkpoint against those before it, honest about picking the best and looking often."""
+    """By metric and checker: the checkpoint against those before it, honest about picking the best and
+    looking often."""
+    if last.subject.step is None:
+        return {}
+    until = {
+        result.subject.step: result
+        for result in results
+        if result.data == last.data
+        and result.subject.step is not None
+        and result.subject.step <= last.subject.step
+    }
     evals = [
         FixedEval(
-            result.subject.step,
+            step,
             exact_match=result.summary["exact_match"],
             cross_entropy=result.summary["cross_entropy"],
             per_sample=result.samples,
         )
-        for result in results
-        if result.data == last.data
-        and result.subject.step is not None
-        and last.subject.step is not None
-        and result.subject.step <= last.subject.step
+        for step, result in until.items()
     ]
-    return {metric: trend(evals, metric).to_json() for metric in ("exact_match", "cross_entropy")}
+    judged = [
+        share_trend(f"{checker}_pass_rate", {step: result.shares[checker] for step, result in until.items()})
+        for checker in last.shares
+    ]
+    return {
+        **{metric: trend(evals, metric).to_json() for metric in ("exact_match", "cross_entropy")},
+        **{found.metric: found.to_json() for found in judged},
+    }
 
 
 def _stands(row: dict[str, Any], known: Sequence[dict[str, Any]]) -> bool:

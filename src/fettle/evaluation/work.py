@@ -19,6 +19,19 @@ Items = list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a model is asked, as tokens of one tokenizer."""
+
+    tokens: Sequence[list[int]]
+    ends: Sequence[int]
+    """Tokens that end a turn, beside those that the model itself names."""
+    tokenizer: str
+    """Hub id or folder."""
+    tokenizer_digest: str
+    """Of what turns tokens into text."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreWork:
     """Sequences to score."""
 

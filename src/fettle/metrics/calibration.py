@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+BINS = 10
 
 
 def _bin_of(confidence_T: NDArray[Any], bins: int) -> NDArray[np.int64]:
@@ -21,7 +22,7 @@ def _bin_of(confidence_T: NDArray[Any], bins: int) -> NDArray[np.int64]:
 
 
 def calibration_bins(
-    confidence_T: NDArray[Any], correct_T: NDArray[np.bool_], offsets: NDArray[np.int64], bins: int = 10
+    confidence_T: NDArray[Any], correct_T: NDArray[np.bool_], offsets: NDArray[np.int64], bins: int = BINS
 ) -> tuple[Floats, Floats, Floats]:
     """Per sample and bin: tokens, summed confidence, correct tokens, each [N, bins].
 
@@ -43,7 +44,7 @@ def calibration_bins(
 
 
 def expected_calibration_error(
-    confidence_N: NDArray[Any], correct_N: NDArray[np.bool_], bins: int = 10
+    confidence_N: NDArray[Any], correct_N: NDArray[np.bool_], bins: int = BINS
 ) -> float | None:
     """Mean gap between confidence and accuracy over equal-width bins, weighted by tokens.
 

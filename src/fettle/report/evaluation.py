@@ -11,10 +11,12 @@ from typing import Any
 
 import fettle
 from fettle.decide.best_result import BestResult, best_result
+from fettle.decide.paired import measured
 from fettle.decide.regression import CROSS_ENTROPY, Change, changes, flips
 from fettle.errors import RunError
 from fettle.evaluation.compared import Compared, find_results, texts
 from fettle.evaluation.results_folder import ResultsFolder
+from fettle.evaluation.subject import ENDPOINT
 from fettle.report import evaluation_plots
 
 SHOWN_FLIPS = 10
@@ -95,9 +97,12 @@ def _section(data: str, results: list[Result]) -> Section:
     tables = [result.compared.values for result in results]
     shared = [metric for metric in tables[0] if all(metric in table for table in tables)]
     checkers = [metric for metric in shared if metric not in ("exact_match", CROSS_ENTROPY)]
-    section = Section(data, results, [*checkers, *(m for m in shared if m not in checkers)])
-    trained = [result for result in results if result.name != BASE] or results
-    if all(_mean(result, section.primary) in (None, 0.0) for result in trained):
+    own = [metric for metric in shared if metric not in checkers]
+    if checkers:  # What no result has, as of an endpoint that tells no log-probabilities, needs no room.
+        own = [metric for metric in own if measured([table[metric] for table in tables])]
+    section = Section(data, results, [*checkers, *own])
+    trained = [r for r in results if r.name != BASE and not r.name.startswith(ENDPOINT)] or results
+    if CROSS_ENTROPY in own and all(_mean(result, section.primary) in (None, 0.0) for result in trained):
         section.metrics.remove(CROSS_ENTROPY)
         section.metrics.insert(0, CROSS_ENTROPY)
     candidates = {result.name: result.compared.values[section.primary] for result in trained}

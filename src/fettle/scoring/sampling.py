@@ -52,6 +52,16 @@ class Answer:
     answer was drawn with; None where not asked for. Its negative is the surprisal: unlike `entropy` a
     biased estimate of entropy as soon as temperature is not 1 or top_p below 1."""
 
+    @property
+    def length(self) -> int:
+        """In tokens."""
+        return len(self.tokens)
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is no answer; None where it is one."""
+        return "the model's logits were not finite" if self.ended == "not_finite" else None
+
 
 def sample(
     model: Any,

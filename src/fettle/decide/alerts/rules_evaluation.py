@@ -135,11 +135,16 @@ class EvaluationRegression(Rule):
     def judge(self, record: Record, run: RunState) -> bool | None:
         data = str(record.get("data"))
         self._regressed.pop(data, None)
-        trends = mapping(record.get("trend"))
-        exact_match, cross_entropy = (mapping(trends.get(m)) for m in ("exact_match", "cross_entropy"))
-        if self._is_worse(exact_match):
-            self._regressed[data] = "exact match", exact_match
-        elif self._is_worse(cross_entropy) and exact_match.get("state") != "improving":
+        trends = {name: mapping(found) for name, found in mapping(record.get("trend")).items()}
+        cross_entropy = trends.pop("cross_entropy", {})
+        exact_match = trends.pop("exact_match", {})
+        # What checkers find right was asked for, and tells more than tokens.
+        shares = {name.replace("_pass_rate", " pass rate"): found for name, found in trends.items()}
+        shares["exact match"] = exact_match
+        worse = next(((name, found) for name, found in shares.items() if self._is_worse(found)), None)
+        if worse is not None:
+            self._regressed[data] = worse
+        elif self._is_worse(cross_entropy) and "improving" not in [t.get("state") for t in shares.values()]:
             # Less sure of more right answers is no loss.
             self._regressed[data] = "cross-entropy", cross_entropy
         return bool(self._regressed)

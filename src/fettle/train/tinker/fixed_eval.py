@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from fettle.data.sequence import Sequence
 from fettle.metrics import calibration_bins
+from fettle.metrics.calibration import BINS
 from fettle.runs.records import SampleResults
 from fettle.train.evaluation import FixedEvalSet
 from fettle.train.tinker.datum import completion_logprobs, datum
 from fettle.train.tinker.sampling import greedy, sampler
-
-BINS = 10
 
 
 def evaluate(client: Any, eval_set: FixedEvalSet) -> SampleResults:
