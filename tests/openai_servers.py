@@ -117,6 +117,8 @@ class FaultyServer(http.server.ThreadingHTTPServer):
     """Answers each POST as `plan` says of its body: a status with headers and text, `drop`, or `sleep`."""
 
     daemon_threads = True
+    # With the usual 5 the kernel resets some of many connections that are made at once.
+    request_queue_size = 256
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _FaultyHandler)

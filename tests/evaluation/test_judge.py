@@ -21,6 +21,8 @@ from fettle.evaluation.checkers import Check, Reference, build_checker, judged
 class JudgeServer(http.server.ThreadingHTTPServer):
     """Gives planned replies, one a request; keeps the requests."""
 
+    request_queue_size = 256
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.planned: list[tuple[int, dict[str, str], str]] = []
