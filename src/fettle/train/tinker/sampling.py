@@ -9,7 +9,7 @@ from typing import Any
 from tinker import types
 
 from fettle.scoring.generate import Continuation
-from fettle.train.tinker.service import settled
+from fettle.train.tinker.sdk import settled
 
 
 def sampler(client: Any) -> Any:
