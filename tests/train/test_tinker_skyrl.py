@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,15 +15,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 pytest.importorskip("tinker")
 
 from fettle.api import open_run
 from fettle.config import load_config
 from fettle.runs import RunReader
+from fettle.scoring import score
+from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.job import train
+from fettle.train.model import load_tokenizer
 from forked import forked
 from skyrl_server import SkyRLServer, sdk_folder, skyrl_server
+from tiny_models import tiny_model, tiny_tokenizer
 from train.tinker_project import write_project
 
 pytestmark = [
@@ -32,13 +40,41 @@ pytestmark = [
 ]
 STEPS = 32
 """32 chats, 4 a step, 4 times."""
-# SkyRL clips no gradient and does not tell whether it would have.
-SETTINGS = ["training.epochs=4", "training.max_grad_norm=null", "training.checkpoint_interval_steps=8"]
+SETTINGS = [
+    "training.epochs=4",
+    "training.learning_rate=3.0e-3",
+    "training.checkpoint_interval_steps=8",
+    "training.eval_interval_steps=16",
+    "training.eval_at_epoch_end=false",
+    # SkyRL clips no gradient.
+    "training.max_grad_norm=null",
+]
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_project(tmp_path_factory.mktemp("skyrl"))
+    """Chats whose answers are right by halves for the base: it ends them, and guesses between two."""
+    folder = write_project(tmp_path_factory.mktemp("skyrl"))
+    rng = random.Random(1)
+    for name, count in (("train", 32), ("valid", 8)):
+        lines = [json.dumps({"messages": _chat(rng)}) + "\n" for _ in range(count)]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    tokenizer = tiny_tokenizer()
+    model = tiny_model("qwen3", vocab_size=len(tokenizer), hidden=32, layers=1).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        ids = torch.tensor([tokenizer.apply_chat_template(_chat(rng), return_dict=False)])
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder / "base")
+    return folder
+
+
+def _chat(rng: random.Random) -> list[dict[str, str]]:
+    word = "".join(rng.choices("abcdefgh", k=rng.randint(2, 9)))
+    answer = "yes" if word[0] in "abcd" else "no"
+    return [{"role": "user", "content": f"say {word}"}, {"role": "assistant", "content": answer}]
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +154,16 @@ def test_losses_are_those_of_the_local_backend(
     # A fresh LoRA changes nothing, and the first step has the learning rate 0: two steps of the base.
     np.testing.assert_allclose(loss[:2], expected[:2], atol=1e-5)
     # From there on SkyRL averages per sequence and draws other LoRA weights.
-    assert loss[-4:].mean() < 0.9 * loss[:4].mean()
-    assert expected[-4:].mean() < 0.9 * expected[:4].mean()
-    assert np.abs(loss - expected).max() < 0.5
+    difference = np.abs(loss - expected)
+    assert difference.max() < 0.2
+    assert difference[-8:].mean() < 0.01
 
 
 def test_exact_match_comes_from_its_sampler_and_the_rest_is_not_measured(
     reference: tuple[Path, list[dict[str, Any]]], local: Path
 ) -> None:
     ours, here = RunReader(reference[0]).evals(), RunReader(local).evals()
+    assert [a.step for a in ours] == [16, 32]
     for a, b in zip(ours, here, strict=True):
         assert (a.step, a.samples, a.tokens) == (b.step, b.samples, b.tokens)
         assert a.exact_match is not None
@@ -156,14 +193,13 @@ def test_a_killed_run_sends_the_same_batches(
 
 
 def _last_step(run: Path) -> int:
-    return int(RunReader(run).columns("train")["step"][-1]) if (run / "metrics.jsonl").exists() else 0
+    rows = RunReader(run).records("train", last=1) if (run / "metrics.jsonl").exists() else []
+    return int(rows[-1]["step"]) if rows else 0
 
 
 def test_a_checkpoint_comes_home_with_the_loss_of_the_service(
-    server: SkyRLServer, reference: tuple[Path, list[dict[str, Any]]]
+    project: Path, server: SkyRLServer, reference: tuple[Path, list[dict[str, Any]]]
 ) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     out = reference[0]
     told = run(command(server, "checkpoints", out, "--download", STEPS))
@@ -175,9 +211,18 @@ def test_a_checkpoint_comes_home_with_the_loss_of_the_service(
     adapter = json.loads((checkpoint / "adapter_config.json").read_text())
     assert len(adapter["target_modules"]) == 7
     base = AutoModelForCausalLM.from_pretrained(server.base, dtype="float32")
-    moved = [p for n, p in PeftModel.from_pretrained(base, checkpoint).named_parameters() if "lora_B" in n]
+    model = PeftModel.from_pretrained(base, checkpoint)
+    moved = [p for n, p in model.named_parameters() if "lora_B" in n]
     assert len(moved) == 7
     assert all(p.abs().max() > 0 for p in moved)
+    # What its sampler says, token by token, is what these weights say here.
+    config = load_config(project / "train.yaml")
+    held_out = encode_chats(read_chats(config), config, load_tokenizer(config.model)).fixed_eval
+    assert held_out is not None
+    judged = RunReader(out).evals()[-1].per_sample
+    assert judged is not None
+    np.testing.assert_array_equal(score(model.eval(), held_out.sequences).exact_match, judged.exact_match)
+    assert 0 < judged.exact_match.mean() < 1
 
 
 def test_the_run_is_judged_like_any_other(reference: tuple[Path, list[dict[str, Any]]]) -> None:

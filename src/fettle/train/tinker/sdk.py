@@ -67,13 +67,11 @@ def exported_files(client: Any, rest: Any) -> Iterator[tuple[str, Iterator[bytes
 
 
 def _archive_url(rest: Any, exported: str) -> str:
-    tinker: Any = import_module("tinker")
-    try:
+    run, *kind, name = exported.removeprefix("tinker://").split("/")
+    if kind:
         return rest.get_checkpoint_archive_url_from_tinker_path(exported).result().url
-    except tinker.NotFoundError:
-        # SkyRL knows a checkpoint by its bare name.
-        run, _, name = exported.removeprefix("tinker://").split("/")
-        return rest.get_checkpoint_archive_url(run, name).result().url
+    # SkyRL knows what it saved for sampling by its bare name, which the SDK takes for no path.
+    return rest.get_checkpoint_archive_url(run, name).result().url
 
 
 def _blocks(address: str) -> Iterator[bytes]:
