@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("tinker")
 
 from fettle.api import open_run
-from fettle.config import load_config
+from fettle.config import load_config, not_honoured
 from fettle.errors import ConfigError, RunError
 from fettle.runs import RunReader
+from fettle.train.estimate import estimate
 from fettle.train.job import train
 from fettle.train.state import Outcome
 from forked import forked
@@ -124,3 +125,30 @@ def test_the_budget_ends_the_run_and_a_higher_one_goes_on(
     # Nothing was sent twice, and nothing of the first part is forgotten.
     assert status["billed_train_tokens"] == trained_tokens(server, first)
     assert status["billed_train_tokens"] == reader.columns("train")["tokens"].sum()
+
+
+@pytest.mark.slow
+def test_the_example_trains(project: Path, server: TinkerServer, tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "tinker.yaml"
+    assert set(not_honoured(load_config(example))) == {"lora.alpha"}
+    config = load_config(
+        example,
+        [
+            f"model={project / 'base'}",
+            f"data.train={project / 'train.jsonl'}",
+            f"data.fixed_eval={project / 'valid.jsonl'}",
+            "training.max_seq_length=128",
+            PRICES,
+            "tinker.budget=1000.0",
+        ],
+    )
+    expected = estimate(config)
+    assert expected.cost is not None
+    environment = {"TINKER_BASE_URL": server.url, "TINKER_API_KEY": KEY}
+    done = forked(lambda: train(config, out=tmp_path / "run", log_level="CRITICAL"), environment)
+    assert done.state == "completed"
+    assert done.step == expected.steps == 4
+    status = RunReader(tmp_path / "run").status()
+    assert status is not None
+    # The estimate is that of the longest answers; a fixed eval samples a token a chat beside its two passes.
+    assert 0.9 * expected.cost["total"] < status["spent_usd"] < expected.cost["total"] + 0.01
