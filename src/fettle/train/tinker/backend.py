@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tinker
 from loguru import logger
 
 from fettle.config import Config, prices_in_force
@@ -25,7 +24,7 @@ from fettle.train.bill import Bill
 from fettle.train.evaluation import FixedEvalSet
 from fettle.train.layer_movement import LayerMovement
 from fettle.train.model import first_line
-from fettle.train.tinker.failure import is_transient, refusal
+from fettle.train.tinker.failure import expiry, is_transient, refusal
 from fettle.train.tinker.fixed_eval import evaluate
 from fettle.train.tinker.sampling import Sampler, greedy_answers
 from fettle.train.tinker.service import LONGEST_PAUSE_SECONDS, Service
@@ -163,7 +162,8 @@ class TinkerBackend:
         }
 
     def load(self, folder: Path) -> None:
-        url: Any = (read_json(folder / INFO) or {}).get("url")
+        info = read_json(folder / INFO) or {}
+        url = info.get("url")
         if not isinstance(url, str):
             raise RunError(
                 f"{folder}: {INFO} names no state on the service, so training cannot go on from here"
@@ -173,15 +173,12 @@ class TinkerBackend:
             self._with_client(lambda client: None)
         except RunError as error:
             raise RunError(
-                f"{folder}: the service does not give back {url} ({error}). Remove the folder to go on from "
-                "an earlier checkpoint"
+                f"{folder}: the service does not give back {url}{expiry(info)} ({error}). "
+                "Remove the folder to go on from an earlier checkpoint"
             ) from error
 
     def forget(self, url: str) -> None:
-        try:
-            self._service.rest().delete_checkpoint_from_tinker_path(url).result()
-        except (tinker.TinkerError, ValueError) as error:
-            raise refusal(url, error) from error
+        self._service.forget(url)
 
     def provenance(self) -> dict[str, Any]:
         return {

@@ -16,13 +16,14 @@ from fettle.config import Config, load_config
 from fettle.data.sequence import Sequence
 from fettle.errors import ConfigError, ModelError, RunError
 from fettle.runs import RunFolder
-from fettle.runs.checkpoints import add_files
+from fettle.runs.checkpoints import INFO, add_files
+from fettle.runs.folder import read_json
 from fettle.runs.records import Checkpoint
 from fettle.scoring import score
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.model import load_tokenizer, quiet_peft, read_model
 from fettle.train.tinker.datum import completion_logprobs, datum
-from fettle.train.tinker.failure import refusal
+from fettle.train.tinker.failure import expiry, refusal
 from fettle.train.tinker.sdk import exported_files
 from fettle.train.tinker.service import Service
 
@@ -90,7 +91,8 @@ def _fetch(service: Service, url: str, target: Path) -> Any:
             with (target / name).open("wb") as stream:
                 stream.writelines(blocks)
     except (tinker.TinkerError, ValueError, RuntimeError, tarfile.TarError) as error:
-        raise refusal(url, error) from error
+        info = read_json(target.parent / INFO) or {}
+        raise refusal(f"{url}{expiry(info)}", error) from error
     except httpx.HTTPError as error:
         raise RunError(f"{url}: the export cannot be fetched: {error}") from error
     if not (target / ADAPTER_WEIGHTS).is_file() or not (target / ADAPTER_CONFIG).is_file():

@@ -13,6 +13,7 @@ from loguru import logger
 from fettle.config import Config, TinkerConfig
 from fettle.config.lora import tinker_trains
 from fettle.errors import ConfigError, ModelError, RunError
+from fettle.train.tinker.failure import refusal
 from fettle.train.tinker.sdk import lacks_key, rest_client, service_url, settled, supported_models
 
 # The SDK says nothing for minutes against a port that nobody listens on.
@@ -91,6 +92,16 @@ class Service:
     def rest(self) -> Any:
         """Lists, deletes and hands out what is saved."""
         return rest_client(self.url)
+
+    def forget(self, url: str) -> None:
+        """Delete what is saved at `url`, if it is still there. Raises RunError where the service does not."""
+        tinker: Any = import_module("tinker")
+        try:
+            self.rest().delete_checkpoint_from_tinker_path(url).result()
+        except tinker.NotFoundError:
+            logger.debug("{}: the service has it no longer", url)
+        except (tinker.TinkerError, ValueError) as error:
+            raise refusal(url, error) from error
 
     def renew(self) -> None:
         """Open another session on next use."""
