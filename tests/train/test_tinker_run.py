@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,10 @@ from tinker_server import KEY, TinkerServer, tinker_server
 from train.tinker_project import STEPS, write_project
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+
+
+OUTAGE_SECONDS = float(os.environ.get("FETTLE_OUTAGE_SECONDS", "20"))
+"""Nothing here shortens the clocks of the SDK; 600 is what people meet, and was tried."""
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +188,26 @@ def test_a_service_that_dies_and_comes_back_costs_nothing(
             server.start()
 
     assert run(project, server, tmp_path / "run", on_step=restart).state == "completed"
+    assert_same_run(tmp_path / "run", server, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loses_models", [False, True])
+def test_a_while_without_the_service_loses_nothing(
+    project: Path, reference: Any, server: TinkerServer, tmp_path: Path, loses_models: bool
+) -> None:
+    def vanish(done: DoneStep) -> None:
+        if done.step != 7:
+            return
+        server.kill() if loses_models else server.freeze()
+        if os.fork() == 0:
+            time.sleep(OUTAGE_SECONDS)
+            server.start() if loses_models else server.thaw()
+            os._exit(0)
+
+    began = time.monotonic()
+    assert run(project, server, tmp_path / "run", on_step=vanish).state == "completed"
+    assert time.monotonic() - began > OUTAGE_SECONDS
     assert_same_run(tmp_path / "run", server, reference)
 
 
