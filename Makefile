@@ -6,7 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all page lint lint-page docs bench clean
+.PHONY: demo test test-all test-tinker page lint lint-page docs bench clean
 
 demo: .venv/.demo
 	$(BIN)/fettle demo
@@ -20,6 +20,10 @@ test-all: .venv/.dev page lint
 # The page's modules, bundled where one has changed.
 page: .venv/.dev
 	$(BIN)/python hatch_build.py
+
+# Against SkyRL's server. Its environment, 2.2 GB, is built once in ~/.cache/fettle-tests (FETTLE_SKYRL).
+test-tinker: .venv/.dev
+	FETTLE_REQUIRE_SKYRL=1 $(BIN)/pytest -m skyrl
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -512,6 +512,13 @@ class TinkerServer:
             while self.answers():
                 time.sleep(0.05)
 
+    def freeze(self) -> None:
+        """As a network does that loses every packet: nothing is refused, nothing answers, nothing is lost."""
+        os.kill(int(self.pid_file.read_text()), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(int(self.pid_file.read_text()), signal.SIGCONT)
+
     def fault(self, *faults: dict[str, Any]) -> None:
         body = json.dumps(faults).encode()
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/faults", body, method="POST")).close()

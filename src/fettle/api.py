@@ -41,7 +41,7 @@ class Run(RunReader):
         """Everything the verdict looks at."""
         from fettle.decide import Evidence
 
-        stops, layers = self.records("early_stop"), self.layers()
+        stops, ends, layers = self.records("early_stop"), self.records("end"), self.layers()
         return Evidence(
             name=self.name,
             state=self.state(),
@@ -49,6 +49,7 @@ class Run(RunReader):
             checkpoints=self.checkpoints(),
             train=self.columns("train"),
             early_stop=stops[-1] if stops else None,
+            end=ends[-1] if ends else None,
             alerts=self.alerts(),
             config=self.config(),
             metadata=self.metadata(),

@@ -245,6 +245,22 @@ def test_early_stop_with_too_coarse_a_threshold() -> None:
     assert "threshold is too coarse" in result.reasons[0]
 
 
+def test_a_run_that_its_budget_ended_is_judged_by_its_numbers() -> None:
+    end = {"state": "early_stopped", "cause": "budget", "budget_usd": 5.0, "spent_usd": 4.981}
+    told = "The budget of $5.00 ended the run, with $4.98 spent. "
+    result = judge(evals_of(RISING, FALLING_LOSS), "early_stopped", end=end)
+    assert result.action == "continue"
+    assert result.reasons[0].startswith(told + "The run ended while exact match was still improving")
+    result = judge(evals_of(LEVEL, OVERFIT), "early_stopped", end=end)
+    assert result.action == "stop"
+    assert result.reasons[0].startswith(told + "Exact match has levelled off")
+    result = judge(evals_of(RISING[:1], FALLING_LOSS[:1]), "early_stopped", end=end)
+    assert result.action == "insufficient"
+    # A run that went on with a higher one, and completed, has another last record.
+    result = judge(evals_of(LEVEL, OVERFIT), end={"state": "completed", "spent_usd": 7.0})
+    assert "budget" not in result.reasons[0]
+
+
 def test_critical_alert_comes_before_everything() -> None:
     alert = {"level": "critical", "message": "the gradient exploded", "step": 7}
     result = judge(evals_of(LEVEL, OVERFIT), "early_stopped", alerts=[alert])

@@ -1,12 +1,15 @@
 """Logs of JSON lines by other tools: tinker-cookbook, LLaMA-Factory, and any other by its column names."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fettle.api import open_run
+from fettle.cli import cli
 from fettle.errors import RunError
 from fettle.runs import RunReader
 
@@ -270,3 +273,44 @@ def test_rows_that_never_repeat_a_layout_do_not_fill_the_memory(
     names = ColumnNames(SECTIONS)
     assert all(names.records(row)[0]["loss"] == 1.0 for row in rows)
     assert len(names._layouts) <= 10
+
+
+# -- the earlier Tinker trainer -------------------------------------------------
+
+
+def documented_names() -> dict[tuple[str, str], tuple[str, str]]:
+    """Record and key there, of each record and key here, as docs/run-folder.md has them."""
+    text = (Path(__file__).parents[2] / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    rows = text.split("| record here | key here |")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [re.findall(r"`([^`]+)`", row) for row in rows]
+    return {(here, key): (there, name) for here, key, there, name in cells}
+
+
+def test_a_log_under_the_earlier_names_says_the_same(tmp_path: Path) -> None:
+    names = documented_names()
+    rows: list[dict[str, Any]] = [
+        {"type": "train", "step": 10, "loss": 1.5, "loss_sum": 30.0, "completion_tokens": 20,
+         "tokens_per_sec": 900.0},
+        {"type": "train", "step": 20, "loss": 1.25, "loss_sum": 50.0, "completion_tokens": 40,
+         "tokens_per_sec": 950.0},
+        {"type": "fixed_eval", "step": 20, "cross_entropy": 1.2, "batches": 4},
+        {"type": "early_stop", "step": 20, "best": 1.2, "evals_without_improvement": 5},
+    ]  # fmt: skip
+    assert {(row["type"], key) for row in rows for key in row} >= set(names)
+    theirs = [
+        {names.get((row["type"], key), ("", key))[1]: value for key, value in row.items()}
+        | {"type": next((there for (here, _), (there, _) in names.items() if here == row["type"]), "")}
+        for row in rows
+    ]
+    assert [row["type"] for row in theirs] == ["train", "train", "val", "early_stop"]
+    assert "val_loss" in theirs[2]
+    here = RunReader(write(tmp_path / "here" / "metrics.jsonl", *rows))
+    there = RunReader(write(tmp_path / "there" / "metrics.jsonl", *theirs))
+    assert set(here.columns("train")) == {"step", "loss", "loss_sum", "completion_tokens", "tokens_per_sec"}
+    for name, column in here.columns("train").items():
+        assert there.columns("train")[name].tolist() == column.tolist(), name
+    assert there.records("fixed_eval") == here.records("fixed_eval")
+    assert there.records("early_stop")[0]["best"] == here.records("early_stop")[0]["best"] == 1.2
+    drawn = CliRunner().invoke(cli, ["plot", str(tmp_path / "there"), "-o", str(tmp_path / "curves.png")])
+    assert drawn.exit_code == 0, drawn.output
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -93,7 +93,7 @@ def test_steps_run_one_ahead_and_never_past_a_boundary() -> None:
         learning_rate=float,
         boundary=lambda step: step % 5 == 0,
         read_layers=lambda step: step == 3,
-        stopping=lambda: stop,
+        stopping=lambda step: stop,
     )
     for done in steps:
         seen.append((done.step, backend.submitted[-1]))

@@ -58,6 +58,7 @@ NAMED = {
 HERE = {
     "backend",
     "tinker.base_url",
+    "tinker.budget",
     "tinker.prices",
     "tinker.prices.train",
     "tinker.prices.prefill",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ from tinker_server import KEY, TinkerServer, tinker_server
 from train.tinker_project import STEPS, write_project
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+
+
+OUTAGE_SECONDS = float(os.environ.get("FETTLE_OUTAGE_SECONDS", "20"))
+"""Nothing here shortens the clocks of the SDK; 600 is what people meet, and was tried."""
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +191,26 @@ def test_a_service_that_dies_and_comes_back_costs_nothing(
     assert_same_run(tmp_path / "run", server, reference)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("loses_models", [False, True])
+def test_a_while_without_the_service_loses_nothing(
+    project: Path, reference: Any, server: TinkerServer, tmp_path: Path, loses_models: bool
+) -> None:
+    def vanish(done: DoneStep) -> None:
+        if done.step != 7:
+            return
+        server.kill() if loses_models else server.freeze()
+        if os.fork() == 0:
+            time.sleep(OUTAGE_SECONDS)
+            server.start() if loses_models else server.thaw()
+            os._exit(0)
+
+    began = time.monotonic()
+    assert run(project, server, tmp_path / "run", on_step=vanish).state == "completed"
+    assert time.monotonic() - began > OUTAGE_SECONDS
+    assert_same_run(tmp_path / "run", server, reference)
+
+
 def test_transient_answers_are_asked_again(
     project: Path, reference: Any, server: TinkerServer, tmp_path: Path
 ) -> None:
@@ -326,6 +352,62 @@ def test_a_checkpoint_comes_home_as_an_adapter_with_the_loss_of_the_service(
     ]
     server.fault()
     assert f"checkpoint-{best['step']}" in forked(lambda: download("best"), environment)[1]
+
+
+def test_pruning_by_hand_removes_what_the_service_keeps(
+    project: Path, server: TinkerServer, tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from fettle.cli.checkpoints import command
+
+    out = tmp_path / "run"
+    run(project, server, out, "training.max_steps=12", "training.checkpoint_interval_steps=2")
+    here = {c.step: c.url for c in RunReader(out).checkpoints() if c.path is not None}
+    assert set(here) == {2, 4, 6, 8, 10, 12}
+    rules = [str(out), "--prune", "--keep-every-steps", "6"]
+
+    def prune(*more: str, url: str = server.url) -> tuple[int, str, str]:
+        environment = {"TINKER_BASE_URL": url, "TINKER_API_KEY": KEY}
+
+        def invoked() -> tuple[int, str, str]:
+            result = CliRunner().invoke(command, [*rules, *more])
+            return result.exit_code, result.output, repr(result.exception)
+
+        return forked(invoked, environment)
+
+    def kept() -> set[str]:
+        return {path.name for path in server.folder.rglob("weights/checkpoint-*")}
+
+    code, told, error = prune()
+    assert code == 0, error
+    left = {c.step for c in RunReader(out).checkpoints() if c.path is not None}
+    assert left == set(here)
+    assert len(kept()) == 6
+    going = int(told.rsplit(" of them on the service as well", 1)[0].rsplit("\n", 1)[1])
+    assert going >= 3
+    # Out of reach, nothing may be forgotten here that only these files name.
+    code, _, error = prune("--yes", url="http://127.0.0.1:9")
+    assert code != 0
+    assert "does not answer" in error
+    assert {c.step for c in RunReader(out).checkpoints() if c.path is not None} == set(here)
+    code, told, error = prune("--yes")
+    assert code == 0, error
+    assert f"the service deleted {going} of {going}" in told
+    left = {c.step for c in RunReader(out).checkpoints() if c.path is not None}
+    assert {6, 12} <= left
+    assert len(left) == 6 - going
+    assert kept() == {f"checkpoint-{step}" for step in left}
+
+
+def test_a_state_whose_time_is_over_is_named_with_the_day() -> None:
+    from fettle.train.tinker.failure import expiry
+
+    info = {"url": "tinker://a/weights/checkpoint-4", "expires_at": "2026-03-01T12:00:00+00:00"}
+    before, after = datetime(2026, 3, 1, 11, tzinfo=UTC), datetime(2026, 3, 1, 13, tzinfo=UTC)
+    assert expiry(info, before) == ""
+    assert expiry(info, after) == ", which expired at 2026-03-01T12:00:00+00:00 (tinker.ttl_days)"
+    assert expiry({"expires_at": None}, after) == ""
 
 
 def test_the_service_forgets_what_the_rules_do_not_keep(

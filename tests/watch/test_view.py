@@ -42,6 +42,12 @@ def living(tmp_path: Path) -> Iterator[RunFolder]:
         yield folder
 
 
+def test_what_a_service_charged_so_far_is_shown(living: RunFolder) -> None:
+    assert "spent" not in "\n".join(shown(living.path, (160, 50)))
+    write_status(living, state="running", step=10, total_steps=100, spent_usd=4.981)
+    assert "$4.98 spent" in "\n".join(shown(living.path, (160, 50)))
+
+
 # -- what is shown --------------------------------------------------------------
 
 

@@ -56,7 +56,8 @@ def command(
 
     --prune shows what the rules of the run's `checkpoints` section, or those given here, would
     remove; with --yes it is removed. The verdict's choice, the newest, pinned ones, and those
-    without a fettle.json that says where they come from, always stay.
+    without a fettle.json that says where they come from, always stay. What the Tinker service keeps of
+    those that go is removed there, too.
 
     --download puts the adapter of a checkpoint that the Tinker service keeps into its folder, once its
     loss here equals that on the service.

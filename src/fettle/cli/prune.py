@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,16 @@ def prune(reader: Run, rules: Mapping[str, int | None], *, yes: bool, as_json: b
     policy = _policy(reader, rules)
     rows = retain(policy, reader.checkpoints(), reader.evals(), resume_step=_resume_step(reader))
     removed = [row for row in rows if not row.keep]
+    remote = _kept_by_service(reader, removed)
     folders = {row.path.parent for row in rows}
     left = [path for folder in sorted(folders) for path in discarded(folder)]
+    unforgotten: list[str] = []
     if yes:
+        # Asked for first: where the service is out of reach, its names must not be lost here.
+        forget = _service_forgets(reader) if remote else None
         discard_checkpoints([row.path for row in removed])
         empty_trash(folders)
+        unforgotten = [] if forget is None else _forget(forget, remote)
     if as_json:
         print_json(
             {
@@ -37,11 +42,13 @@ def prune(reader: Run, rules: Mapping[str, int | None], *, yes: bool, as_json: b
                 "dry_run": not yes,
                 "rules": policy.model_dump(),
                 "checkpoints": [row.to_json() for row in rows],
+                "on_service": unforgotten if yes else remote,
                 "in_trash": [] if yes else [str(path) for path in left],
             }
         )
     else:
         _show(reader.name, rows, left, yes=yes)
+        _show_service(remote, unforgotten, yes=yes)
 
 
 def _policy(reader: Run, rules: Mapping[str, int | None]) -> CheckpointsConfig:
@@ -67,6 +74,46 @@ def _policy(reader: Run, rules: Mapping[str, int | None]) -> CheckpointsConfig:
             "or --keep-every-steps STEPS, or a `checkpoints` section in its configuration"
         )
     return policy
+
+
+def _kept_by_service(reader: Run, removed: list[Retention]) -> list[str]:
+    """URLs under which a service keeps the checkpoints that go."""
+    paths = {row.path for row in removed}
+    return [c.url for c in reader.checkpoints() if c.url is not None and c.path in paths]
+
+
+def _service_forgets(reader: Run) -> Callable[[str], None]:
+    """What has the service delete a URL. Raises where it cannot be used."""
+    from fettle.config import load_config
+    from fettle.runs import RunFolder
+    from fettle.train.tinker.extra import require_tinker_extra
+
+    require_tinker_extra()
+    from fettle.train.tinker.service import Service
+
+    return Service(load_config(RunFolder(reader.path).config_path)).forget
+
+
+def _forget(forget: Callable[[str], None], urls: list[str]) -> list[str]:
+    """Why the service still keeps some of them, one line each."""
+    from fettle.errors import RunError
+
+    problems: list[str] = []
+    for url in urls:
+        try:
+            forget(url)
+        except RunError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _show_service(remote: list[str], unforgotten: list[str], *, yes: bool) -> None:
+    for problem in unforgotten:
+        click.echo(f"fettle: still kept by the service: {problem}", err=True)
+    if remote and not yes:
+        click.echo(f"{len(remote)} of them on the service as well")
+    elif remote:
+        click.echo(f"the service deleted {len(remote) - len(unforgotten)} of {len(remote)}")
 
 
 def _resume_step(reader: Run) -> int | None:

@@ -16,7 +16,7 @@ from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.sampling import SamplingConfig
-from fettle.config.tinker import TinkerConfig, TinkerPrices, published_prices
+from fettle.config.tinker import TinkerConfig, TinkerPrices, prices_in_force, published_prices
 from fettle.config.training import TrainingConfig
 
 __all__ = [
@@ -49,5 +49,6 @@ __all__ = [
     "load_config",
     "not_honoured",
     "parse_config",
+    "prices_in_force",
     "published_prices",
 ]

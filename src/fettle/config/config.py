@@ -16,7 +16,7 @@ from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
 from fettle.config.predictions import PredictionsConfig
 from fettle.config.strict import Strict, disagreement
-from fettle.config.tinker import TinkerConfig
+from fettle.config.tinker import TinkerConfig, prices_in_force
 from fettle.config.training import TrainingConfig
 
 
@@ -74,6 +74,11 @@ class Config(Strict):
             )
         if self.backend != "tinker" and self.tinker is not None:
             problems["tinker"] = "is for backend 'tinker': leave the section out, or set backend: tinker"
+        elif self.tinker and self.tinker.budget is not None and not prices_in_force(self.model, self.tinker):
+            problems["tinker.budget"] = (
+                f"needs prices, and none is known of {self.model}: give train, prefill and sample in "
+                "tinker.prices"
+            )
         if self.dtype == "float16" and self.device == "cpu":
             problems["dtype"] = "float16 does not train on a CPU: use float32 or bfloat16"
         if problems:

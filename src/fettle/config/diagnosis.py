@@ -91,7 +91,7 @@ def _meant(path: KeyPath, model: type[Strict]) -> str | None:
 def _findings(detail: ErrorDetails, model: type[Strict]) -> list[Finding]:
     if detail["type"] == DISAGREEMENT:
         problems: dict[str, str] = detail.get("ctx", {})["problems"]
-        return [Finding((*detail["loc"], key), text) for key, text in problems.items()]
+        return [Finding((*detail["loc"], *key.split(".")), text) for key, text in problems.items()]
     return [_finding(detail, model)]
 
 

@@ -21,6 +21,10 @@ class TinkerPrices(Strict):
     sample: float = Field(ge=0)
     """Of answers."""
 
+    def cost(self, *, train: int = 0, prefill: int = 0, sample: int = 0) -> float:
+        """US dollars for so many tokens."""
+        return (train * self.train + prefill * self.prefill + sample * self.sample) / 1e6
+
 
 class TinkerConfig(Strict):
     base_url: str | None = Field(default=None, pattern="^https?://.+")
@@ -28,7 +32,16 @@ class TinkerConfig(Strict):
     ttl_days: int | None = Field(default=None, ge=1, le=3650)
     """Days after which the service forgets a checkpoint. null: it keeps them until they are removed."""
     prices: TinkerPrices | None = None
-    """What tokens cost, for `fettle train --estimate`. null: those that were published when fettle was."""
+    """What tokens cost. null: what was published when fettle was, where it names the model."""
+    budget: float | None = Field(default=None, gt=0)
+    """US dollars: a step that would take the run above it is not sent; state is saved, and the run ends."""
+
+
+def prices_in_force(model: str, tinker: TinkerConfig | None) -> tuple[TinkerPrices, str | None] | None:
+    """Prices, and the day they were published, None for those of the configuration; None where unknown."""
+    if tinker is not None and tinker.prices is not None:
+        return tinker.prices, None
+    return published_prices(model)
 
 
 def published_prices(model: str) -> tuple[TinkerPrices, str] | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from fettle.decide.evidence import Findings
 from fettle.decide.trend import SMALLEST_EVALS, Trend
+from fettle.runs.numbers import number
 
 Action = Literal["stop", "continue", "investigate", "insufficient"]
 
@@ -31,6 +32,8 @@ def rule(findings: Findings) -> Ruling:
         or _by_cross_entropy(findings)
         or _undecided(findings)
     )
+    if _out_of_budget(findings):
+        ruling = Ruling(ruling.action, f"{_budget(findings)} {ruling.reason}")
     if ruling.action in ("stop", "continue") and not _tested(findings):
         return Ruling(ruling.action, f"{ruling.reason} (Read from the numbers, not tested.)")
     return ruling
@@ -68,11 +71,27 @@ def _stops_anyway(findings: Findings) -> bool:
     return ruling is not None and ruling.action == "stop"
 
 
+def _out_of_budget(findings: Findings) -> bool:
+    return findings.run.state == "early_stopped" and (findings.run.end or {}).get("cause") == "budget"
+
+
+def _out_of_patience(findings: Findings) -> bool:
+    return findings.run.state == "early_stopped" and not _out_of_budget(findings)
+
+
+def _budget(findings: Findings) -> str:
+    end = findings.run.end or {}
+    amounts = [number(end.get(key)) for key in ("budget_usd", "spent_usd")]
+    if None in amounts:
+        return "Its budget ended the run."
+    return "The budget of ${:,.2f} ended the run, with ${:,.2f} spent.".format(*amounts)
+
+
 def _too_few(findings: Findings) -> Ruling | None:
     count = max(findings.exact_match.evals, findings.cross_entropy.evals, _measured(findings))
     if count == 0:
         return Ruling("insufficient", "No evaluation was recorded: nothing says how good the model is.")
-    if count < SMALLEST_EVALS and findings.run.state != "early_stopped":
+    if count < SMALLEST_EVALS and not _out_of_patience(findings):
         evals = "1 eval" if count == 1 else f"{count} evals"
         return Ruling("insufficient", f"{evals} so far; a trend needs {SMALLEST_EVALS}.")
     return None
@@ -83,7 +102,7 @@ def _measured(findings: Findings) -> int:
 
 
 def _early_stopped(findings: Findings) -> Ruling | None:
-    if findings.run.state != "early_stopped":
+    if not _out_of_patience(findings):
         return None
     record = findings.run.early_stop or {}
     count, best_step = record.get("evals_without_improvement"), record.get("best_step")

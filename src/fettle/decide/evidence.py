@@ -41,6 +41,8 @@ class Evidence:
     """Columns of the train records."""
     early_stop: Mapping[str, Any] | None = None
     """The `early_stop` record of a run that stopped early."""
+    end: Mapping[str, Any] | None = None
+    """The last `end` record."""
     alerts: Sequence[Mapping[str, Any]] = ()
     """Those that are not resolved."""
     config: Mapping[str, Any] | None = None

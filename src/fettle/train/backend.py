@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fettle.data.sequence import Sequence
+from fettle.train.bill import Bill
 
 if TYPE_CHECKING:
     from fettle.runs.records import SampleResults
@@ -68,6 +69,11 @@ class Backend(Protocol):
 
     layer_movement: LayerMovement | None
     """Measures how far the layers moved; None where nobody asked or the weights are elsewhere."""
+
+    @property
+    def bill(self) -> Bill | None:
+        """What a service charges; None on a local device."""
+        ...
 
     def step(
         self, batch: Collection[Sequence], learning_rate: float, *, read_layers: bool = False

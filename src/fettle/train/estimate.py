@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fettle.config import Config, TinkerConfig, check_files, published_prices
+from fettle.config import Config, TinkerPrices, check_files, prices_in_force
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.job import batch_order, fixed_predictions
 from fettle.train.loop import Loop
@@ -33,7 +33,7 @@ class Estimate:
     """At most, of the answers to the fixed prompts."""
     prompt_tokens: int
     """Of the fixed prompts, each time they are asked."""
-    prices: dict[str, float] | None
+    prices: TinkerPrices | None
     """US dollars a million tokens; None for a local training, and where nobody knows them."""
     prices_as_of: str | None
     """Day they were published; None where the configuration gives them."""
@@ -43,10 +43,9 @@ class Estimate:
         """US dollars for training, for fixed evals, for answers at most, and the sum; None without prices."""
         if self.prices is None:
             return None
-        per_token = {kind: price / 1e6 for kind, price in self.prices.items()}
-        train = self.train_tokens * per_token["train"]
-        evals = TINKER_EVAL_PASSES * self.eval_tokens * per_token["prefill"]
-        answers = self.prompt_tokens * per_token["prefill"] + self.sampled_tokens * per_token["sample"]
+        train = self.prices.cost(train=self.train_tokens)
+        evals = self.prices.cost(prefill=TINKER_EVAL_PASSES * self.eval_tokens)
+        answers = self.prices.cost(prefill=self.prompt_tokens, sample=self.sampled_tokens)
         return {"train": train, "evals": evals, "answers": answers, "total": train + evals + answers}
 
 
@@ -76,7 +75,8 @@ def estimate(config: Config, *, progress: bool = False) -> Estimate:
     prompts = plan.predictions.prompts if plan.predictions else []
     held_out = encoded.fixed_eval.sequences if encoded.fixed_eval else []
     trained = [encoded.train[int(i)] for step in steps for i in order.batch(step)]
-    prices, as_of = _prices(config)
+    known = prices_in_force(config.model, config.tinker) if config.backend == "tinker" else None
+    prices, as_of = known or (None, None)
     return Estimate(
         backend=config.backend,
         model=config.model,
@@ -90,13 +90,3 @@ def estimate(config: Config, *, progress: bool = False) -> Estimate:
         prices=prices,
         prices_as_of=as_of,
     )
-
-
-def _prices(config: Config) -> tuple[dict[str, float] | None, str | None]:
-    if config.backend != "tinker":
-        return None, None
-    given = (config.tinker or TinkerConfig()).prices
-    if given is not None:
-        return given.model_dump(), None
-    found = published_prices(config.model)
-    return (None, None) if found is None else (found[0].model_dump(), found[1])

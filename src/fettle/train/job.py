@@ -29,11 +29,12 @@ from fettle.errors import RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
 from fettle.runs.folder import replace_file
 from fettle.runs.fresh_name import fresh_run_name
+from fettle.runs.records import State
 from fettle.train.backend import Backend
 from fettle.train.control import ControlFile
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.evaluation import FixedEvalSet
-from fettle.train.loop import Loop
+from fettle.train.loop import BUDGET, Loop
 from fettle.train.model import load_tokenizer, require_train_extra
 from fettle.train.notifier import Notifier
 from fettle.train.order import BatchOrder
@@ -88,7 +89,10 @@ def train(
             length_bins=config.patterns.length_bins,
             alerts=config.alerts,
             notifier=notifier,
+            bill=backend.bill,
         )
+        if backend.bill is not None:
+            backend.bill.go_on(folder)
         done = restore(folder, backend, recorder) if training.resume_from_checkpoint else 0
         data = {**chats.provenance, "encoded": encoded.counts}
         _describe(folder, config, backend, data, encoded.patterns)
@@ -148,7 +152,7 @@ def _existing(path: Path, config: Config, *, new: bool) -> RunFolder:
             f"{path} was started with another configuration ({'; '.join(differences)}). "
             "Give --out another folder, or the configuration it was started with."
         )
-    state = RunReader(path).state()
+    state = _state(path, config)
     if state in DONE:
         raise RunError(
             f"{path} is {state.replace('_', ' ')} already. See it with: fettle verdict {path}. "
@@ -159,6 +163,21 @@ def _existing(path: Path, config: Config, *, new: bool) -> RunFolder:
             f"{path} was cut short and training.resume_from_checkpoint is false. Give --out another folder."
         )
     return folder
+
+
+def _state(path: Path, config: Config) -> State:
+    """How a run stands; one that money ended was interrupted. Raises RunError where it gets no more."""
+    reader = RunReader(path)
+    state, ends = reader.state(), reader.records("end")
+    if state != "early_stopped" or not ends or ends[-1].get("cause") != BUDGET:
+        return state
+    before, now = ends[-1].get("budget_usd"), config.tinker.budget if config.tinker else None
+    if before is not None and now is not None and now <= before:
+        raise RunError(
+            f"{path} has spent its budget of ${before:,.2f}. To go on, give a higher tinker.budget. "
+            f"See it with: fettle verdict {path}"
+        )
+    return "interrupted"
 
 
 def _create(path: Path, config: Config) -> RunFolder:

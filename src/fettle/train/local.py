@@ -23,6 +23,7 @@ from fettle.runs.records import SampleResults
 from fettle.scoring import completion_loss, generate, score
 from fettle.scoring.generate import Continuation
 from fettle.train.backend import FinishedStep, StepResult
+from fettle.train.bill import Bill
 from fettle.train.evaluation import FixedEvalSet, sample_results
 from fettle.train.layer_movement import LayerMovement
 from fettle.train.model import load_model, weights_fingerprint
@@ -35,6 +36,7 @@ class LocalBackend:
     """One process, one device; precision and placement are Accelerate's."""
 
     lookahead = 0
+    bill: Bill | None = None
     applies_non_finite = False
 
     def __init__(self, config: Config, tokenizer: Any) -> None:

@@ -23,6 +23,9 @@ from fettle.train.recorder import Judgement, Recorder
 from fettle.train.signals import StopRequest
 from fettle.train.state import Outcome
 
+BUDGET = "budget"
+"""Why a run ended, in its `end` record: its money is spent."""
+
 
 @dataclass
 class Loop:
@@ -79,6 +82,8 @@ class Loop:
                     return self._end("early_stopped", self.recorder.early_stopping.reason or "")
                 if not ending:
                     self._hold(stop)
+            if stop.reason == BUDGET:
+                return self._out_of_budget()
             if stop.requested and self.done < self.order.total_steps:
                 return self._interrupted(stop.reason or "")
         return self._end("completed", f"all {self.order.total_steps} steps are done")
@@ -99,8 +104,16 @@ class Loop:
                 any(due(step) for due in (self._measures, self.evaluates, self._saves, self.predicts))
                 or self._control.waiting()
             ),
-            stopping=lambda: stop.requested,
+            stopping=lambda step: stop.requested or self._breaks_budget(step, stop),
         )
+
+    def _breaks_budget(self, step: int, stop: StopRequest) -> bool:
+        """Whether the budget does not pay for a step; the run then ends before it."""
+        bill = self.backend.bill
+        if bill is None or bill.affords(sum(len(self.sequences[int(i)]) for i in self.order.batch(step))):
+            return False
+        stop.ask(BUDGET)
+        return True
 
     def _measures(self, step: int) -> bool:
         interval = self.config.layer_interval_steps
@@ -221,8 +234,15 @@ class Loop:
             self._checkpoint(self.done)
         return self._end("interrupted", f"{signal} at step {self.done}; the same command goes on from here")
 
-    def _end(self, state: Any, reason: str) -> Outcome:
-        self.recorder.end(state, step=self.done, reason=reason)
+    def _out_of_budget(self) -> Outcome:
+        if self.done:
+            self._checkpoint(self.done)
+        bill = self.backend.bill
+        assert bill is not None
+        return self._end("early_stopped", bill.exhausted, cause=BUDGET, budget_usd=bill.budget)
+
+    def _end(self, state: Any, reason: str, **more: Any) -> Outcome:
+        self.recorder.end(state, step=self.done, reason=reason, **more)
         logger.info("{} at step {}: {}", state.replace("_", " "), self.done, reason)
         return Outcome(
             run=self.recorder.folder.path,

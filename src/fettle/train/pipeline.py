@@ -32,20 +32,20 @@ def run_steps(
     learning_rate: Callable[[int], float],
     boundary: Callable[[int], bool],
     read_layers: Callable[[int], bool],
-    stopping: Callable[[], bool],
+    stopping: Callable[[int], bool],
 ) -> Iterator[DoneStep]:
     """Yield every step from `first` to `last`, each exactly once.
 
     A step for which `boundary` is true (a measurement, an evaluation or a checkpoint follows)
     is the last one submitted until its consumer asks for more: whoever saves
     then finds the backend in the state after that very step. Once `stopping`
-    is true nothing more is submitted, and what was submitted is still yielded.
+    is true of the next step nothing more is submitted, and what was submitted is still yielded.
     """
     pending: deque[tuple[int, float, PendingStep]] = deque()
     upcoming = first
     while True:
         started = time.perf_counter()
-        while upcoming <= last and not stopping() and len(pending) <= backend.lookahead:
+        while upcoming <= last and not stopping(upcoming) and len(pending) <= backend.lookahead:
             if pending and boundary(pending[-1][0]):
                 break
             rate = learning_rate(upcoming)

@@ -25,6 +25,7 @@ from fettle.runs.checkpoints import folder_size
 from fettle.runs.control import ControlRequest
 from fettle.runs.records import LayerActivity, SampleResults, State
 from fettle.train.alert_log import AlertLog
+from fettle.train.bill import Bill
 from fettle.train.counters import Counters
 from fettle.train.host import HostMeter, training_gpu
 from fettle.train.live_status import LiveStatus
@@ -64,6 +65,7 @@ class Recorder:
         length_bins: Sequence[int] = LENGTH_BINS,
         alerts: AlertsConfig | None = None,
         notifier: Notifier | None = None,
+        bill: Bill | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.folder = folder
@@ -75,6 +77,7 @@ class Recorder:
         """The last step that was recorded, or that the resumed checkpoint contains."""
         self.finite = True
         """Whether the loss of the last step was a number."""
+        self._bill = bill
         self._clock = clock
         self._log = EventLog(folder.metrics_path)
         self._predictions = RowLog(folder.predictions_path, "prediction")
@@ -146,6 +149,7 @@ class Recorder:
             "step_time": seconds,
             "monitor_time": self._monitor_seconds,
             "streaming_ce": self._counters.streaming_ce,
+            **self._billed(),
         }
         if skipped:
             fields["skipped"] = True
@@ -191,6 +195,7 @@ class Recorder:
             "eval_id": f"fixed_eval:{step}",
             "seconds": seconds,
             "disk_free_bytes": self._disk_free(),
+            **self._billed(),
             **numbers,
         }
         matrix = pattern_matrix(
@@ -270,11 +275,11 @@ class Recorder:
         """A file of the run could not be written; training goes on."""
         self._append("write_failed", {"step": step, "what": what, "error": error.strerror or str(error)})
 
-    def end(self, state: State, *, step: int, reason: str) -> None:
-        """The last record of the run. Closes the log."""
+    def end(self, state: State, *, step: int, reason: str, **more: Any) -> None:
+        """The last record of the run, `more` in it. Closes the log."""
         share = self.monitor_share
         fields = {"step": step, "state": state, "reason": reason, "dropped_records": self._log.dropped}
-        self._append("end", {**fields, "monitor_share": share})
+        self._append("end", {**fields, "monitor_share": share, **self._billed(), **more})
         self._update_status(force=True, state=state, reason=reason, step=step, eta_seconds=None)
         self._log.close()
         self._predictions.close()
@@ -378,6 +383,10 @@ class Recorder:
         if self._alerts.append(type, fields):
             self._status.update(active_alerts=self._alerts.active)
 
+    def _billed(self) -> dict[str, Any]:
+        """What the service charged until now."""
+        return {} if self._bill is None else self._bill.fields()
+
     def _disk_free(self) -> int | None:
         """Bytes that are left for the run."""
         try:
@@ -398,5 +407,6 @@ class Recorder:
             completion_tokens_total=self._counters.completion_tokens_total,
             dropped_records=self._log.dropped,
             monitor_share=self.monitor_share,
+            **self._billed(),
             **fields,
         )

@@ -10,10 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tinker
 from loguru import logger
 
-from fettle.config import Config
+from fettle.config import Config, prices_in_force
 from fettle.data.sequence import Sequence
 from fettle.errors import RunError
 from fettle.runs.checkpoints import ASIDE, INFO
@@ -21,12 +20,13 @@ from fettle.runs.folder import read_json
 from fettle.runs.records import SampleResults
 from fettle.scoring.generate import Continuation, end_tokens
 from fettle.train.backend import StepResult
+from fettle.train.bill import Bill
 from fettle.train.evaluation import FixedEvalSet
 from fettle.train.layer_movement import LayerMovement
 from fettle.train.model import first_line
-from fettle.train.tinker.failure import is_transient, refusal
+from fettle.train.tinker.failure import expiry, is_transient, refusal
 from fettle.train.tinker.fixed_eval import evaluate
-from fettle.train.tinker.sampling import greedy_answers
+from fettle.train.tinker.sampling import Sampler, greedy_answers
 from fettle.train.tinker.service import LONGEST_PAUSE_SECONDS, Service
 from fettle.train.tinker.step import RemoteStep
 
@@ -59,6 +59,9 @@ class TinkerBackend:
         self._collected = 0
         """How many of them are known to be done."""
         self._failures = 0
+        known = prices_in_force(config.model, config.tinker)
+        self._prices_as_of = known[1] if known else None
+        self.bill = Bill(known[0] if known else None, config.tinker.budget if config.tinker else None)
 
     # -- steps --------------------------------------------------------------------
 
@@ -69,7 +72,7 @@ class TinkerBackend:
             self._with_client(lambda client: None)
         step = RemoteStep(batch, learning_rate)
         self._since.append(step)
-        step.submit(self._client, self._config.training)
+        self._submit(step, self._client)
         return PendingRemoteStep(self, step)
 
     def finish(self, step: RemoteStep) -> StepResult:
@@ -95,13 +98,17 @@ class TinkerBackend:
                 return result
 
     def _rebuilt(self) -> Any:
-        state, config = self._state, self._config.training
+        state = self._state
         client = self._service.new_model() if state is None else self._service.restored_model(state)
         for step in self._since:
-            step.submit(client, config)
+            self._submit(step, client)
         for step in self._since[: self._collected]:
             step.collect()
         return client
+
+    def _submit(self, step: RemoteStep, client: Any) -> None:
+        step.submit(client, self._config.training)
+        self.bill.train_tokens += step.tokens
 
     def _failed(self, error: Exception) -> None:
         """Make ready for another try. Raises RunError where there is no point in one."""
@@ -127,7 +134,7 @@ class TinkerBackend:
     # -- evaluation -----------------------------------------------------------------
 
     def evaluate(self, eval_set: FixedEvalSet) -> SampleResults:
-        return self._with_client(lambda client: evaluate(client, eval_set))
+        return self._with_client(lambda client: evaluate(client, eval_set, self.bill))
 
     def sample(
         self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int] = ()
@@ -135,7 +142,9 @@ class TinkerBackend:
         stops = sorted(end_tokens(None, self._tokenizer, ends))
         context = self._service.context
         return self._with_client(
-            lambda client: greedy_answers(client, prompts, max_new_tokens, stops=stops, context=context)
+            lambda client: greedy_answers(
+                Sampler(client, self.bill), prompts, max_new_tokens, stops=stops, context=context
+            )
         )
 
     # -- checkpoints ----------------------------------------------------------------
@@ -153,7 +162,8 @@ class TinkerBackend:
         }
 
     def load(self, folder: Path) -> None:
-        url: Any = (read_json(folder / INFO) or {}).get("url")
+        info = read_json(folder / INFO) or {}
+        url = info.get("url")
         if not isinstance(url, str):
             raise RunError(
                 f"{folder}: {INFO} names no state on the service, so training cannot go on from here"
@@ -163,20 +173,20 @@ class TinkerBackend:
             self._with_client(lambda client: None)
         except RunError as error:
             raise RunError(
-                f"{folder}: the service does not give back {url} ({error}). Remove the folder to go on from "
-                "an earlier checkpoint"
+                f"{folder}: the service does not give back {url}{expiry(info)} ({error}). "
+                "Remove the folder to go on from an earlier checkpoint"
             ) from error
 
     def forget(self, url: str) -> None:
-        try:
-            self._service.rest().delete_checkpoint_from_tinker_path(url).result()
-        except (tinker.TinkerError, ValueError) as error:
-            raise refusal(url, error) from error
+        self._service.forget(url)
 
     def provenance(self) -> dict[str, Any]:
         return {
             "model": {"name": self._config.model, "fingerprint": f"tinker:{self._config.model}"},
             "device": self._service.url,
+            "prices": None
+            if self.bill.prices is None
+            else {**self.bill.prices.model_dump(), "as_of": self._prices_as_of},
             "versions": {name: version(name) for name in ("tinker", "transformers")},
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,20 +16,21 @@ from fettle.config import Config, load_config
 from fettle.data.sequence import Sequence
 from fettle.errors import ConfigError, ModelError, RunError
 from fettle.runs import RunFolder
-from fettle.runs.checkpoints import add_files
+from fettle.runs.checkpoints import INFO, add_files
+from fettle.runs.folder import read_json
 from fettle.runs.records import Checkpoint
 from fettle.scoring import score
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.model import load_tokenizer, quiet_peft, read_model
 from fettle.train.tinker.datum import completion_logprobs, datum
-from fettle.train.tinker.failure import refusal
+from fettle.train.tinker.failure import expiry, refusal
+from fettle.train.tinker.sdk import exported_files
 from fettle.train.tinker.service import Service
 
 LARGEST_DIFFERENCE = 1e-3
 """Nats per completion token by which the adapter may differ here: other kernels, other precision."""
 # Enough to tell a right adapter from a wrong one, and minutes on a laptop.
 MOST_SEQUENCES = 64
-TTL_SECONDS = 3600
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -81,23 +83,20 @@ def _fetch(service: Service, url: str, target: Path) -> Any:
     """Have the service export a checkpoint, and fetch the files; the client that holds its weights."""
     tinker: Any = import_module("tinker")
     httpx: Any = import_module("httpx")
+    names: list[str] = []
     try:
         client = service.restored_model(url, optimizer=False)
-        exported = client.save_weights_external("fettle-download", ttl_seconds=TTL_SECONDS).result().path
-        urls: dict[str, str] = service.rest().get_external_weights_urls(exported).result().urls
-        for name, address in urls.items():
-            with httpx.stream("GET", address, timeout=60, follow_redirects=True) as answer:
-                answer.raise_for_status()
-                # Only the name: what a service says must not leave the folder.
-                with (target / Path(name).name).open("wb") as stream:
-                    for block in answer.iter_bytes():
-                        stream.write(block)
-    except (tinker.TinkerError, ValueError, RuntimeError) as error:
-        raise refusal(url, error) from error
+        for name, blocks in exported_files(client, service.rest()):
+            names.append(name)
+            with (target / name).open("wb") as stream:
+                stream.writelines(blocks)
+    except (tinker.TinkerError, ValueError, RuntimeError, tarfile.TarError) as error:
+        info = read_json(target.parent / INFO) or {}
+        raise refusal(f"{url}{expiry(info)}", error) from error
     except httpx.HTTPError as error:
         raise RunError(f"{url}: the export cannot be fetched: {error}") from error
     if not (target / ADAPTER_WEIGHTS).is_file() or not (target / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"{url}: the service exports {sorted(urls)}, which is no PEFT adapter")
+        raise ModelError(f"{url}: the service exports {sorted(names)}, which is no PEFT adapter")
     return client
 
 

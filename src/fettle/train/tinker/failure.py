@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
 import tinker
 from tinker.types import RequestErrorCategory
 
@@ -38,6 +42,14 @@ def refusal(what: str, error: BaseException) -> RunError:
     if isinstance(cause, tinker.APIStatusError) and cause.status_code == 402:
         return RunError(f"{what}: the service asks for payment ({first_line(cause)}). See its console")
     return RunError(f"{what}: the service refuses it: {_told(error)}")
+
+
+def expiry(info: Mapping[str, Any], now: datetime | None = None) -> str:
+    """Words for a saved state whose time is over by its fettle.json; "" where it is not, or has none."""
+    told = info.get("expires_at")
+    if not isinstance(told, str) or datetime.fromisoformat(told) > (now or datetime.now(UTC)):
+        return ""
+    return f", which expired at {told} (tinker.ttl_days)"
 
 
 def _told(error: BaseException) -> str:

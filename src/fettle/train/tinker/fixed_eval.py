@@ -12,12 +12,13 @@ from fettle.data.sequence import Sequence
 from fettle.metrics import calibration_bins
 from fettle.metrics.calibration import BINS
 from fettle.runs.records import SampleResults
+from fettle.train.bill import Bill
 from fettle.train.evaluation import FixedEvalSet
 from fettle.train.tinker.datum import completion_logprobs, datum
-from fettle.train.tinker.sampling import greedy, sampler
+from fettle.train.tinker.sampling import PendingAnswer, Sampler
 
 
-def evaluate(client: Any, eval_set: FixedEvalSet) -> SampleResults:
+def evaluate(client: Any, eval_set: FixedEvalSet, bill: Bill) -> SampleResults:
     """Per-sample results of the weights as they are now.
 
     The best token at every place of an answer and its probability come from the log-probabilities
@@ -27,7 +28,8 @@ def evaluate(client: Any, eval_set: FixedEvalSet) -> SampleResults:
     """
     sequences = eval_set.sequences
     forward = client.forward([datum(s) for s in sequences], "cross_entropy")
-    asked = sampler(client)
+    bill.prefill_tokens += sum(map(len, sequences))
+    asked = Sampler(client, bill)
     logprobs = completion_logprobs(sequences, forward.result())
     tokens_N = np.array([values.size for values in logprobs], dtype=np.int64)
     best = _best_tokens(asked, sequences)
@@ -54,12 +56,12 @@ def evaluate(client: Any, eval_set: FixedEvalSet) -> SampleResults:
 
 
 def _best_tokens(
-    asked: Any, sequences: Collection[Sequence]
+    asked: Sampler, sequences: Collection[Sequence]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]] | None:
     """Likeliest token and its probability at each completion token; None where the service does not tell."""
 
-    def ask(sequence: Sequence) -> Any:
-        return asked.sample(**greedy(sequence.input_ids.tolist(), 1, None, topk_prompt_logprobs=1))
+    def ask(sequence: Sequence) -> PendingAnswer:
+        return asked.ask(sequence.input_ids.tolist(), 1, None, topk_prompt_logprobs=1)
 
     # One first: where the service gives no log-probabilities of prompts, the others need not be asked.
     answers = [ask(sequences[0]).result()]
@@ -78,12 +80,11 @@ def _at_answer(
     return np.array([token for token, _ in best]), np.exp([logprob for _, logprob in best])
 
 
-def _continues(asked: Any, sequences: Collection[Sequence]) -> NDArray[np.bool_]:
+def _continues(asked: Sampler, sequences: Collection[Sequence]) -> NDArray[np.bool_]:
     """Whether greedy decoding reproduces every answer of each sequence, [N]."""
     spans = [(n, *span) for n, sequence in enumerate(sequences) for span in _spans(sequence)]
     futures = [
-        asked.sample(**greedy(sequences[n].input_ids[:start].tolist(), stop - start, None))
-        for n, start, stop in spans
+        asked.ask(sequences[n].input_ids[:start].tolist(), stop - start, None) for n, start, stop in spans
     ]
     right_N = np.array([sequence.completion_tokens > 0 for sequence in sequences])
     for (n, start, stop), future in zip(spans, futures, strict=True):

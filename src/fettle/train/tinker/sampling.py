@@ -9,30 +9,48 @@ from typing import Any
 from tinker import types
 
 from fettle.scoring.generate import Continuation
-from fettle.train.tinker.service import settled
+from fettle.train.bill import Bill
+from fettle.train.tinker.sdk import settled
 
 
-def sampler(client: Any) -> Any:
-    """A client that samples from the weights as they are now."""
-    return settled(client.save_weights_and_get_sampling_client())
+class Sampler:
+    """Greedy continuations by the weights as they are now; every token goes on the bill."""
+
+    def __init__(self, client: Any, bill: Bill) -> None:
+        self._client = settled(client.save_weights_and_get_sampling_client())
+        self._bill = bill
+
+    def ask(
+        self, prompt: Collection[int], max_tokens: int, stops: Collection[int] | None, **more: Any
+    ) -> PendingAnswer:
+        """One continuation; without `stops` it is as long as asked for."""
+        self._bill.prefill_tokens += len(prompt)
+        future = self._client.sample(
+            prompt=types.ModelInput.from_ints(list(prompt)),
+            num_samples=1,
+            sampling_params=types.SamplingParams(
+                max_tokens=max_tokens, temperature=0.0, stop=[] if stops is None else list(stops)
+            ),
+            **more,
+        )
+        return PendingAnswer(future, self._bill)
 
 
-def greedy(
-    prompt: Collection[int], max_tokens: int, stops: Collection[int] | None, **more: Any
-) -> dict[str, Any]:
-    """Arguments of `sample` for one greedy continuation; without `stops` it is as long as asked for."""
-    return {
-        "prompt": types.ModelInput.from_ints(list(prompt)),
-        "num_samples": 1,
-        "sampling_params": types.SamplingParams(
-            max_tokens=max_tokens, temperature=0.0, stop=[] if stops is None else list(stops)
-        ),
-        **more,
-    }
+class PendingAnswer:
+    """A continuation that was asked for."""
+
+    def __init__(self, future: Any, bill: Bill) -> None:
+        self._future, self._bill = future, bill
+
+    def result(self) -> Any:
+        """The answer, as the SDK gives it. Called once."""
+        answer = self._future.result()
+        self._bill.sample_tokens += sum(len(sequence.tokens) for sequence in answer.sequences)
+        return answer
 
 
 def greedy_answers(
-    client: Any,
+    asked: Sampler,
     prompts: Collection[Collection[int]],
     max_new_tokens: int,
     *,
@@ -41,10 +59,9 @@ def greedy_answers(
 ) -> list[Continuation]:
     """Greedy continuations of token prompts, all asked for at once: times include waiting for others."""
     began = time.perf_counter()
-    asked = sampler(client)
     room = [max_new_tokens if context is None else min(max_new_tokens, context - len(p)) for p in prompts]
     futures = [
-        asked.sample(**greedy(prompt, tokens, stops)) if tokens > 0 else None
+        asked.ask(prompt, tokens, stops) if tokens > 0 else None
         for prompt, tokens in zip(prompts, room, strict=True)
     ]
     answers: list[Continuation] = []

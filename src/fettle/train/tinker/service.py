@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -14,6 +13,8 @@ from loguru import logger
 from fettle.config import Config, TinkerConfig
 from fettle.config.lora import tinker_trains
 from fettle.errors import ConfigError, ModelError, RunError
+from fettle.train.tinker.failure import refusal
+from fettle.train.tinker.sdk import lacks_key, rest_client, service_url, settled, supported_models
 
 # The SDK says nothing for minutes against a port that nobody listens on.
 HEALTH_SECONDS = 5.0
@@ -28,8 +29,7 @@ class Service:
     def __init__(self, config: Config) -> None:
         """Raises a one-line error within seconds where service, key or model cannot be used."""
         settings = config.tinker or TinkerConfig()
-        base_url = import_module("tinker.lib.base_url")
-        self.url: str = base_url.resolve_base_url(settings.base_url)
+        self.url = service_url(settings.base_url)
         self.ttl_seconds = None if settings.ttl_days is None else settings.ttl_days * 86400
         self._config = config
         self._client: Any = None
@@ -91,7 +91,17 @@ class Service:
 
     def rest(self) -> Any:
         """Lists, deletes and hands out what is saved."""
-        return import_module("tinker").RestClient(base_url=self.url)
+        return rest_client(self.url)
+
+    def forget(self, url: str) -> None:
+        """Delete what is saved at `url`, if it is still there. Raises RunError where the service does not."""
+        tinker: Any = import_module("tinker")
+        try:
+            self.rest().delete_checkpoint_from_tinker_path(url).result()
+        except tinker.NotFoundError:
+            logger.debug("{}: the service has it no longer", url)
+        except (tinker.TinkerError, ValueError) as error:
+            raise refusal(url, error) from error
 
     def renew(self) -> None:
         """Open another session on next use."""
@@ -109,16 +119,18 @@ class Service:
         """
         tinker: Any = import_module("tinker")
         try:
-            models = self.rest().get_server_capabilities().result().supported_models
+            models = supported_models(self.url)
         except tinker.AuthenticationError as error:
             raise ConfigError(f"{self.url} refuses the API key. Set TINKER_API_KEY to a valid one") from error
         except tinker.TinkerError as error:
             # Before anything is sent the SDK looks for a key, also where `tinker auth login` keeps it.
             told = str(error)
-            if told == import_module("tinker.lib._auth_token_provider").MISSING_API_KEY_MESSAGE:
+            if lacks_key(error):
                 told = "backend 'tinker' needs an API key: set TINKER_API_KEY, or run `tinker auth login`"
             raise ConfigError(f"{self.url}: {told or type(error).__name__}") from error
-        found = {model.model_name: model for model in models if model.trainable is not False}
+        found = {
+            model.model_name: model for model in models if getattr(model, "trainable", None) is not False
+        }
         name = self._config.model
         if found and name not in found:
             near = get_close_matches(name, [str(key) for key in found], n=3, cutoff=0.3) or sorted(found)[:3]
@@ -131,9 +143,3 @@ class Service:
                 f"service add, '{name}' takes {context}. Use {context - 1} or less"
             )
         return context
-
-
-def settled(value: Any) -> Any:
-    """What a call gives at last: newer SDKs return a future of a client, older ones the client."""
-    result: Callable[[], Any] | None = getattr(value, "result", None)
-    return value if result is None else result()

@@ -34,6 +34,10 @@ class RemoteStep:
     def completion_tokens(self) -> int:
         return sum(sequence.completion_tokens for sequence in self.batch)
 
+    @property
+    def tokens(self) -> int:
+        return sum(len(sequence) for sequence in self.batch)
+
     def submit(self, client: Any, config: TrainingConfig) -> None:
         """All forward and backward passes, and the update after them, without waiting for any.
 
@@ -66,6 +70,6 @@ class RemoteStep:
         return StepResult(
             loss_sum=-sum(float(values.sum()) for values in logprobs),
             completion_tokens=self.completion_tokens,
-            tokens=sum(len(sequence) for sequence in self.batch),
+            tokens=self.tokens,
             grad_norm=next((metrics[name] for name in GRAD_NORM if name in metrics), None),
         )

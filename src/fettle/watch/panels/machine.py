@@ -30,7 +30,7 @@ def _draw(facts: Facts, width: int, height: int) -> list[Text]:
             "host", gibibytes(machine.get("host_memory_used"), machine.get("host_memory_total")),
             [_share(machine.get("host_cpu"), "CPU "), _swap(machine.get("host_swap_used"))],
         ),
-        ("seen", _tokens(facts), [_share(monitoring(facts), "recording ", 2)]),
+        ("seen", _tokens(facts), [_share(monitoring(facts), "recording ", 2), _spent(facts)]),
     ]  # fmt: skip
     lines = [
         line((f"{name:<6}", FAINT), (value, BOLD), f"  {joined(more)}" if any(more) else "")
@@ -56,6 +56,12 @@ def _speed(facts: Facts) -> tuple[str, list[str]]:
 def _tokens(facts: Facts) -> str:
     total = number(facts.status.get("tokens_total"))
     return MISSING if total is None else f"{whole(total)} tokens"
+
+
+def _spent(facts: Facts) -> str:
+    """What the service charged, where it does and the price is known."""
+    spent = number(facts.status.get("spent_usd"))
+    return "" if spent is None else f"${spent:,.2f} spent"
 
 
 def _share(value: Any, name: str, digits: int = 0) -> str:

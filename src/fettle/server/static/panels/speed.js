@@ -8,6 +8,9 @@ import { isFinished } from "../run.js";
 /** @param {number} value */
 const seconds = (value) => `${value < 0.1 ? value.toPrecision(2) : value.toFixed(2)}\u202fs`;
 
+/** @param {number} value */
+const dollars = (value) => `$${value.toFixed(2)}`;
+
 /** @type {import("../panel.js").PanelSpec} */
 export const speed = {
   id: "speed",
@@ -35,6 +38,7 @@ function describe(row) {
     isFinished(row.state) ? fact("Began", row.started_at ? moment(row.started_at) : notMeasured()) : fact("Time left", shown(left, duration)),
     isFinished(row.state) ? null : fact("Done", typeof left === "number" ? moment(Date.now() / 1000 + left) : notMeasured()),
     fact("Tokens seen", shown(status.tokens_total, integer)),
+    "spent_usd" in status ? fact("Spent", shown(status.spent_usd, dollars)) : null,
     fact("Cost of monitoring", shown(status.monitor_share, (share) => `${percent(share, 2)} of step time`)),
   ];
 }
