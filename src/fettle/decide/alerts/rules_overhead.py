@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from fettle.decide.alerts.numbers import above, number
@@ -33,6 +34,8 @@ class EvaluationOverhead(Rule):
     def finding(self, run: RunState) -> Finding:
         share = run.eval_seconds / (run.step_seconds + run.eval_seconds)
         factor = share / (1 - share) * (1 - self.threshold) / self.threshold
+        # Rounded up: "1.0 times" would change nothing.
+        factor = ceil(10 * factor - 1e-6) / 10
         return Finding(
             f"Fixed evals took {share:.0%} of the time so far.",
             f"Raise eval_interval_steps {factor:.1f} times, or lower max_samples.",
