@@ -368,9 +368,9 @@ def test_rubbish_on_the_line_ends_that_line_only(client: httpx.Client) -> None:
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01",
     ):
-        with socket.create_connection((url.host, url.port), timeout=30) as line:
+        # The server may end the line at any point of it.
+        with socket.create_connection((url.host, url.port), timeout=30) as line, suppress(OSError):
             line.sendall(rubbish)
             line.shutdown(socket.SHUT_WR)
-            with suppress(ConnectionResetError):
-                assert b"200" not in line.recv(1000)[:20]
+            assert b"200" not in line.recv(1000)[:20]
     assert client.get("/api/health").status_code == 200

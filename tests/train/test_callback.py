@@ -164,7 +164,9 @@ def test_monitoring_changes_no_bit_of_the_training(tmp_path: Path, tokenizer: An
     plain = hf_trainer(tmp_path / "plain", tokenizer)
     plain.train()
     watched = hf_trainer(tmp_path / "watched", tokenizer)
-    watched.add_callback(FettleCallback(valid, eval_interval_steps=2, layer_interval_steps=2))
+    watched.add_callback(
+        FettleCallback(valid, eval_interval_steps=2, layer_interval_steps=2, predictions=FEW)
+    )
     watched.train()
     assert len(open_run(tmp_path / "watched" / "out" / "fettle").evals()) == 3
     assert len(open_run(tmp_path / "watched" / "out" / "fettle").layers()) == 3
@@ -391,7 +393,7 @@ def test_the_fixed_eval_is_the_score_of_the_saved_weights(
     from fettle.data import ChatEncoder, read_examples
 
     trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2, max_steps=4)
-    trainer.add_callback(FettleCallback(valid))
+    trainer.add_callback(FettleCallback(valid, predictions=FEW))
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     assert [e.step for e in run.evals()] == [2, 4]
@@ -476,7 +478,7 @@ def test_a_checkpoint_from_before_the_callback_can_be_resumed(
 ) -> None:
     hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2, max_steps=4).train()
     trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2, max_steps=6)
-    trainer.add_callback(FettleCallback(valid))
+    trainer.add_callback(FettleCallback(valid, predictions=FEW))
     trainer.train(resume_from_checkpoint=True)
     run = open_run(tmp_path / "out" / "fettle")
     assert run.columns("train")["step"].tolist() == [5, 6]
@@ -488,7 +490,7 @@ def test_starting_over_in_the_same_folder_supersedes_the_earlier_rows(
 ) -> None:
     for steps in (5, 2):
         trainer = hf_trainer(tmp_path, tokenizer, max_steps=steps)
-        trainer.add_callback(FettleCallback(valid, keep_best=False))
+        trainer.add_callback(FettleCallback(valid, keep_best=False, predictions=FEW))
         trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     assert run.columns("train")["step"].tolist() == [1, 2]
@@ -520,7 +522,7 @@ def test_a_full_disk_stops_nothing(
     monkeypatch.setattr("fettle.train.adopting_recorder.replace_file", full)
     monkeypatch.setattr("fettle.train.recorder.save_samples", full)
     trainer = hf_trainer(tmp_path, tokenizer, save_strategy="steps", save_steps=2)
-    trainer.add_callback(FettleCallback(valid))
+    trainer.add_callback(FettleCallback(valid, predictions=FEW))
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     assert trainer.state.global_step == 6
@@ -534,7 +536,7 @@ def test_what_cannot_work_is_refused_before_the_first_step(
 ) -> None:
     trainer = hf_trainer(tmp_path, tokenizer)
     trainer.processing_class = trainer.callback_handler.processing_class = None
-    trainer.add_callback(FettleCallback(valid))
+    trainer.add_callback(FettleCallback(valid, predictions=FEW))
     with pytest.raises(ModelError, match="processing_class"):
         trainer.train()
     broken = tmp_path / "broken.jsonl"
@@ -568,7 +570,7 @@ def test_train_loss_on_prompts_is_not_compared_with_eval_loss_on_completions(
 ) -> None:
     rows = [{**row, "labels": row["input_ids"]} for row in encoded(tokenizer, 16)]
     trainer = hf_trainer(tmp_path, tokenizer, rows=Rows(rows), max_steps=4)
-    trainer.add_callback(FettleCallback(valid))
+    trainer.add_callback(FettleCallback(valid, predictions=FEW))
     trainer.train()
     run = open_run(tmp_path / "out" / "fettle")
     [alert] = run.records("alert")
