@@ -138,8 +138,15 @@ def test_alerts_never_wait_for_a_server_that_hangs(server: Server, said: list[st
         sender.send(nan_alert())
     assert sender.dropped >= 49
     assert not server.open.is_set()
+    thread = sender._thread
+    assert thread is not None
     sender.close()
     assert any("not delivered" in line for line in said)
+    # What it still says must not be heard by the next test.
+    server.open.set()
+    sender._queue.put(None)
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_alerts_are_sent_again_where_the_server_was_busy(server: Server, said: list[str]) -> None:
