@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from fettle.errors import ConfigError, DataError
-from fettle.runs import RunReader
+from fettle.runs import RunFolder, RunReader
 from fettle.runs.control import ask_trainer
 from fettle.runs.discover import file_stamp
 from fettle.runs.json_object import mapping
@@ -256,7 +256,7 @@ def _subjects(targets: Sequence[str], which: str, *, base: bool) -> tuple[list[S
     skipped: list[Skipped] = []
     for target in targets:
         best = None
-        if "best" in which.split(",") and RunReader.is_run(Path(target)):
+        if "best" in which.split(",") and RunFolder.find(Path(target)) is not None:
             chosen = open_run(target).verdict().checkpoint
             best = chosen["step"] if chosen else None
         found, left_out = find_subjects(target, which, base=base, best=best)
@@ -273,7 +273,7 @@ def _held_out_files(targets: Sequence[str], *, needed: bool) -> list[Path]:
     """The files that the runs were judged on. Raises DataError where there are none and one is needed."""
     found: dict[Path, None] = {}
     for target in targets:
-        if RunReader.is_run(Path(target)):
+        if RunFolder.find(Path(target)) is not None:
             fixed_eval = RunReader(Path(target)).fixed_eval_file()
             if fixed_eval is not None:
                 found[fixed_eval] = None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fettle.cli.demo import command
+from fettle.cli import cli
 from fettle.demo import run_demo
 from fettle.demo.data import COUNTS, fine_tuning, first_skill
 from fettle.demo.run import FINISHED
@@ -41,7 +41,7 @@ def test_a_small_demo_runs_to_its_end_and_is_kept(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_demo_says_stop_names_an_earlier_checkpoint_and_the_weak_kind(tmp_path: Path) -> None:
-    shown = CliRunner().invoke(command, ["--out", str(tmp_path), "--json"], catch_exceptions=False)
+    shown = CliRunner().invoke(cli, ["demo", "--out", str(tmp_path), "--json"], catch_exceptions=False)
     verdict = json.loads(shown.stdout)
     last = RunReader(tmp_path / "runs" / "demo").evals()[-1].step
     assert verdict["action"] == "stop"

@@ -11,6 +11,7 @@ import pytest
 
 from fettle.cli import main
 from fettle.evaluation.results_folder import ResultsFolder
+from fettle.runs.folder import CALLBACK_FOLDER
 from server.runs_on_disk import finished
 
 
@@ -76,12 +77,13 @@ def test_equal_results_are_no_regression(
     assert "▼" not in out
 
 
+@pytest.mark.parametrize("inside", ["", CALLBACK_FOLDER], ids=["of fettle", "of a trainer with the callback"])
 def test_runs_are_compared_by_their_fixed_evals(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, inside: str
 ) -> None:
     runs = [tmp_path / "before", tmp_path / "after"]
     for run in runs:
-        finished(run)
+        finished(run / inside)
     code, out, _ = compare(*runs, "--json", capsys=capsys, monkeypatch=monkeypatch)
     assert code == 0
     found: Any = json.loads(out)

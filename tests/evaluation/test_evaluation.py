@@ -30,6 +30,7 @@ from fettle.evaluation.results_folder import ResultsFolder
 from fettle.evaluation.subject import Subject, find_subjects
 from fettle.runs import RunFolder, RunReader
 from fettle.runs.discover import RunFinder, newest_run
+from fettle.runs.folder import CALLBACK_FOLDER
 from fettle.runs.records import SampleResults
 from fettle.scoring import score
 from tiny_models import tiny_tokenizer
@@ -252,11 +253,16 @@ def test_several_files_lie_apart(root: Path) -> None:
     assert (evaluation.folder / "results/step_30/hard/metrics.csv").is_file()
 
 
+@pytest.mark.parametrize("inside", ["", CALLBACK_FOLDER], ids=["of fettle", "of a trainer with the callback"])
 def test_the_command_prints_json_and_takes_models(
-    root: Path, pristine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    root: Path, pristine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    inside: str,
+) -> None:  # fmt: skip
     monkeypatch.chdir(root)
-    arguments = ["run", str(pristine / "base"), "--checkpoints", "last", "--no-base", "--max-samples", "9"]
+    target = "out" if inside else "named"
+    Path("out").mkdir()
+    Path("run").rename(Path(target, inside))
+    arguments = [target, str(pristine / "base"), "--checkpoints", "last", "--no-base", "--max-samples", "9"]
     monkeypatch.setattr("sys.argv", ["fettle", "eval", *arguments, "--json"])
     with pytest.raises(SystemExit) as exit:
         main()

@@ -41,13 +41,18 @@ class Person(threading.Thread):
 
     def run(self) -> None:
         try:
-            until(lambda: RunReader(self._run).state() == "paused")
+            until(self._paused)
             self._then()
         except BaseException as error:  # noqa: BLE001 - told to the test's thread
             self._error = error
         finally:
             if self._error is not None:
                 ask(self._run, "stop")
+
+    def _paused(self) -> bool:
+        """By log and by status: the log says it for an instant too where one step is asked for both."""
+        reader = RunReader(self._run)
+        return reader.state() == "paused" and (reader.status() or {}).get("state") == "paused"
 
     def join(self, timeout: float | None = 60.0) -> None:
         super().join(timeout)

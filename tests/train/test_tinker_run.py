@@ -316,7 +316,7 @@ def test_a_checkpoint_comes_home_as_an_adapter_with_the_loss_of_the_service(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from fettle.cli.checkpoints import command
+    from fettle.cli import cli
     from fettle.runs import verify_checkpoint
 
     out = tmp_path / "run"
@@ -324,7 +324,7 @@ def test_a_checkpoint_comes_home_as_an_adapter_with_the_loss_of_the_service(
     environment = {"TINKER_BASE_URL": server.url, "TINKER_API_KEY": KEY}
 
     def download(which: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(command, [str(out), "--download", which])
+        result = CliRunner().invoke(cli, ["checkpoints", str(out), "--download", which])
         return result.exit_code, result.stdout, repr(result.exception)
 
     code, told, error = forked(lambda: download("12"), environment)
@@ -359,7 +359,7 @@ def test_pruning_by_hand_removes_what_the_service_keeps(
 ) -> None:
     from click.testing import CliRunner
 
-    from fettle.cli.checkpoints import command
+    from fettle.cli import cli
 
     out = tmp_path / "run"
     run(project, server, out, "training.max_steps=12", "training.checkpoint_interval_steps=2")
@@ -371,7 +371,7 @@ def test_pruning_by_hand_removes_what_the_service_keeps(
         environment = {"TINKER_BASE_URL": url, "TINKER_API_KEY": KEY}
 
         def invoked() -> tuple[int, str, str]:
-            result = CliRunner().invoke(command, [*rules, *more])
+            result = CliRunner().invoke(cli, ["checkpoints", *rules, *more])
             return result.exit_code, result.output, repr(result.exception)
 
         return forked(invoked, environment)

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 from fettle.api import open_run
 from fettle.cli import cli
-from fettle.cli.watch import command
 from fettle.errors import RunError
 from page.rich_run import RichRun, write_rich_run
 from server.runs_on_disk import finished
@@ -83,7 +82,7 @@ def test_an_empty_folder_is_an_error_of_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nothing", "notes.txt"])
 def test_what_is_no_run_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.txt").write_text("no run\n")
-    result = CliRunner().invoke(command, [str(tmp_path / name), "--once"])
+    result = CliRunner().invoke(cli, ["watch", str(tmp_path / name), "--once"])
     assert isinstance(result.exception, RunError)
     assert name in str(result.exception)
 

@@ -68,25 +68,14 @@ def command(
             lenses, lenses.subject, subjects, list(NEUTRAL) if texts is None else read_texts(texts), bank,
             controls=others, device=device, batch_tokens=batch_tokens, on_tokens=show,
         )  # fmt: skip
-    folder = _run_folder(run)
-    written = None if folder is None else found.write(folder, pack)
+    # A model by itself has no step, and no folder of a run to leave it in.
+    written = None if subjects[-1].step is None else found.write(Path(run), pack)
     if as_json:
         print_json(found.to_json())
         return
     _print(found, top)
     if written is not None:
         console().print(f"{written}: the verdict and the page show it")
-
-
-def _run_folder(run: str) -> Path | None:
-    """Where the run of these checkpoints lies; None of a model."""
-    from fettle.errors import RunError
-    from fettle.runs import RunReader
-
-    try:
-        return RunReader(Path(run)).path
-    except RunError:
-        return None
 
 
 def _print(found: RunDrift, top: int) -> None:

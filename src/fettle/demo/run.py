@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fettle.config import load_config
 from fettle.demo.data import COUNTS, fine_tuning, first_skill, write_chats
-from fettle.runs import RunReader
+from fettle.runs import RunFolder, RunReader
 
 if TYPE_CHECKING:
     from fettle.train.pipeline import DoneStep
@@ -120,4 +120,4 @@ def _train(config: Path, run: Path, bars: dict[str, Any], *, log_level: str) -> 
 
 
 def _finished(run: Path) -> bool:
-    return RunReader.is_run(run) and RunReader(run).state() in FINISHED
+    return RunFolder.is_run(run) and RunReader(run).state() in FINISHED

@@ -15,7 +15,7 @@ from fettle.data import read_examples
 from fettle.data.example import Message, message_text
 from fettle.decide.paired import Metric, SampleValues, sample_values
 from fettle.errors import DataError, RunError
-from fettle.runs import RunReader
+from fettle.runs import RunFolder, RunReader
 from fettle.runs.folder import RESULTS
 
 PREDICTIONS = "predictions.jsonl"
@@ -45,7 +45,7 @@ def find_results(path: Path, step: int | None = None) -> list[Compared]:
     files = sorted(path.glob(f"{RESULTS}/**/{PREDICTIONS}"), key=_order) or sorted(path.glob(PREDICTIONS))
     if files:
         return [_read(file) for file in files]
-    if not RunReader.is_run(path):
+    if RunFolder.find(path) is None:
         raise RunError(
             f"{path}: holds no results. Name a folder of `fettle eval`, one of its results, or a run"
         )

@@ -47,9 +47,9 @@ class RunDrift:
             "lenses": [self._row(c) for c in self.drifts[-1].order.tolist()],
         }
 
-    def write(self, folder: Path, pack: Path) -> Path:
+    def write(self, run: Path, pack: Path) -> Path:
         """Leave it in a run folder, where verdict and page find it. Raises RunError where it cannot be."""
-        path = RunFolder(folder).drift_path
+        path = (RunFolder.find(run) or RunFolder(run)).drift_path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, orjson.dumps({"pack": str(pack), **self.to_json()}))
@@ -103,16 +103,19 @@ def run_drift(
     def extractor(subject: Subject) -> Extractor:
         return Extractor(subject, spec, banks, batch_tokens=batch_tokens, model=model)
 
-    def read(subject: Subject) -> Floats:
+    def read(seen: Extractor) -> Floats:
+        return seen.extract(texts, on_tokens).read(texts, pack.layer)
+
+    def after(subject: Subject) -> Floats:
         seen = extractor(subject)
         if seen.ids(texts) != expected:
             raise ModelError(f"{subject.name}: its tokenizer splits texts otherwise than its base's")
-        return seen.extract(texts, on_tokens).read(texts, pack.layer)
+        return read(seen)
 
     of_base = extractor(base)
     check_same(of_base.bank.identity, pack.identity, "the pack")
     expected = of_base.ids(texts)
-    before = of_base.extract(texts, on_tokens).read(texts, pack.layer)
-    beside = [(before, read(subject)) for subject in controls]
-    found = [drift(pack, before, read(subject), beside) for subject in checkpoints]
+    before = read(of_base)
+    beside = [(before, after(subject)) for subject in controls]
+    found = [drift(pack, before, after(subject), beside) for subject in checkpoints]
     return RunDrift(pack, list(texts), list(checkpoints), found, len(controls))

@@ -78,6 +78,12 @@ class RunFolder:
         return described and not (path / RESULTS).is_dir()
 
     @classmethod
+    def find(cls, path: Path) -> RunFolder | None:
+        """The run folder that a path means: itself, or the one that fettle's callback left in it."""
+        folders = (path, path / CALLBACK_FOLDER)
+        return next((cls(folder) for folder in folders if cls.is_run(folder)), None)
+
+    @classmethod
     def open(cls, path: Path) -> RunFolder:
         """A run folder that exists. Raises RunError where there is none."""
         folder = cls(path)

@@ -16,7 +16,7 @@ from fettle.errors import RunError
 from fettle.runs.checkpoints import INFO, NAME, PINNED, folder_size, list_checkpoints
 from fettle.runs.column_cache import ColumnCache
 from fettle.runs.concept_drift import ConceptDrift, concept_drift
-from fettle.runs.folder import CALLBACK_FOLDER, RunFolder, is_locked, read_json
+from fettle.runs.folder import RunFolder, is_locked, read_json
 from fettle.runs.foreign import find_source
 from fettle.runs.json_lines import RunLog
 from fettle.runs.json_object import mapping
@@ -59,9 +59,8 @@ class RunReader:
 
     def __init__(self, path: Path, columns: Path | None = None) -> None:
         self.name = path.resolve().name
-        inner = path / CALLBACK_FOLDER
-        self.path = inner if not self.is_run(path) and self.is_run(inner) else path
-        self._folder = RunFolder(self.path) if self.is_run(self.path) else None
+        self._folder = RunFolder.find(path)
+        self.path = self._folder.path if self._folder else path
         self._log = RunLog(self._folder.metrics_path) if self._folder else None
         self._source: Source = self._log or find_source(self.path, columns)
         self.kind: Kind = self._source.kind
@@ -78,11 +77,6 @@ class RunReader:
             place, self._table = known
             self._log.go_on(place)
         self.refresh()
-
-    @staticmethod
-    def is_run(path: Path) -> bool:
-        """Whether a folder is a run folder of fettle."""
-        return RunFolder.is_run(path)
 
     def refresh(self) -> None:
         """Take in what is new; nothing is read twice, unless the file was replaced."""

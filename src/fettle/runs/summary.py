@@ -53,11 +53,10 @@ class RunSummary:
 
 def summarise_run(path: Path) -> RunSummary:
     """How a run stands. A fettle run tells by status.json and metadata.json; of others the log is read."""
-    for folder in (path, path / CALLBACK_FOLDER):
-        if RunFolder.is_run(folder):
-            status = read_json(RunFolder(folder).status_path)
-            if status is not None:
-                return _from_status(path.name, RunFolder(folder), status)
+    folder = RunFolder.find(path)
+    status = read_json(folder.status_path) if folder else None
+    if folder is not None and status is not None:
+        return _from_status(path.name, folder, status)
     from fettle.runs.reader import RunReader
 
     try:

@@ -149,17 +149,19 @@ class _Passes:
             at = 0
             while at < len(pieces):
                 stop = self._stop(pieces, at)
+                batch = pieces[at:stop]
+                tokens = count_tokens(batch)
                 try:
-                    with self.budget.measured(count_tokens(pieces[at:stop])):
-                        self._run_batch(pieces[at:stop], pieces[stop].reused if stop < len(pieces) else 0)
+                    with self.budget.measured(tokens):
+                        self._run_batch(batch, pieces[stop].reused if stop < len(pieces) else 0)
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-                    self._shrink(pieces[at:stop], error)
+                    self._shrink(batch, error)
                     continue
                 if sum(hidden.numel() * 4 for hidden, _ in self.waiting) >= PENDING_BYTES:
                     self._apply_head()
-                yield count_tokens(pieces[at:stop])
+                yield tokens
                 at = stop
         self._apply_head()
 

@@ -133,7 +133,7 @@ def choose_folder(config: Config, *, out: Path | None, runs: Path, new: bool) ->
     Raises RunError for a finished run, and for a folder of another configuration.
     """
     if out is not None:
-        return _existing(out, config, new=new) if RunReader.is_run(out) else _create(out, config)
+        return _existing(out, config, new=new) if RunFolder.is_run(out) else _create(out, config)
     same = find_run(runs, config_hash(config))
     if same and not new and config.training.resume_from_checkpoint:
         return _existing(same[0], config, new=False)
