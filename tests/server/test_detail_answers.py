@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 
 from fettle.api import open_run
-from fettle.metrics import wilson_interval
-from fettle.runs import EventLog, RowLog, RunFolder
+from fettle.metrics import summarise_samples, wilson_interval
+from fettle.runs import EventLog, RowLog, RunFolder, save_samples
 from server.live_server import serving
 from server.runs_on_disk import finished, samples
 
@@ -93,6 +94,25 @@ def test_the_table_counts_the_samples_of_one_eval(client: httpx.Client) -> None:
     assert answer["lengths"][0] == "0-100"
     assert answer["weakest"][0]["pattern"] in ("facts", "maths")
     assert get(client, "/api/runs/a/patterns", step=7)["cells"] == []
+
+
+def test_samples_without_exact_match_have_their_loss_and_no_fate(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "runs" / "a", config_yaml="{}\n", metadata={})
+    log = EventLog(folder.metrics_path)
+    for step in (10, 20):
+        results = replace(samples(30, 12, seed=step), exact_match=None)
+        save_samples(folder.fixed_eval_path, step, results)
+        log.append("fixed_eval", {"step": step, **summarise_samples(results)})
+    log.close()
+    with serving(tmp_path / "runs") as client:
+        rows = get(client, "/api/runs/a/samples", limit=1000)["samples"]
+        assert len(rows) == 30
+        assert all(row["exact_match"] is None and row["history"] is None for row in rows)
+        assert min(row["cross_entropy"] for row in rows) > 0
+        assert get(client, "/api/runs/a/patterns")["cells"] == []
+        [first, last] = get(client, "/api/runs/a/evals")["evals"]
+        assert first["exact_match"] is None
+        assert last["cross_entropy"] > 0
 
 
 def test_samples_are_chosen_by_cell_and_by_what_became_of_them(client: httpx.Client) -> None:

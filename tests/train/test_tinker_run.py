@@ -267,6 +267,28 @@ def test_without_top_log_probabilities_calibration_is_not_measured(
     np.testing.assert_array_equal(ours.per_sample.exact_match, theirs.per_sample.exact_match)
 
 
+@pytest.mark.parametrize("path", ["save_weights_for_sampler", "asample"])
+def test_without_a_sampler_exact_match_is_not_measured(
+    project: Path, reference: Any, server: TinkerServer, tmp_path: Path, path: str
+) -> None:
+    server.fault({"path": f"/api/v1/{path}", "status": 405, "times": 1000})
+    assert run(project, server, tmp_path / "run").state == "completed"
+    ours, theirs = RunReader(tmp_path / "run"), RunReader(reference[0])
+    assert batches(server.log()) == batches(reference[1])
+    np.testing.assert_array_equal(ours.columns("train")["loss"], theirs.columns("train")["loss"])
+    for a, b in zip(ours.evals(), theirs.evals(), strict=True):
+        assert (a.step, a.cross_entropy, a.samples) == (b.step, b.cross_entropy, b.samples)
+        assert a.exact_match is None
+        assert a.expected_calibration_error is None
+        assert a.per_sample is not None
+        assert a.per_sample.exact_match is None
+    assert ours.predictions() == []
+    verdict = open_run(tmp_path / "run").verdict()
+    assert verdict.checkpoint is not None
+    log = (tmp_path / "run" / "logs" / "train.log").read_text()
+    assert log.count("the service does not sample") == 1
+
+
 def test_early_stopping_ends_the_run_and_saves(project: Path, server: TinkerServer, tmp_path: Path) -> None:
     change = ("training.early_stopping_patience=1", "training.early_stopping_threshold=50")
     stopped = run(project, server, tmp_path / "run", *change, "training.eval_interval_steps=3")

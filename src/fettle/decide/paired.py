@@ -80,7 +80,10 @@ class SampleValues:
 def sample_values(results: SampleResults, metric: Metric) -> SampleValues:
     """Exact match as 0 and 1, all samples alike; or summed nats, weighted by completion tokens."""
     if metric == "exact_match":
-        right = results.exact_match.astype(np.float64)
+        if results.exact_match is None:
+            right = np.full(results.tokens.size, np.nan)
+        else:
+            right = results.exact_match.astype(np.float64)
         return SampleValues(results.sample_id, right, np.ones_like(right))
     sums, tokens = results.cross_entropy_sum, results.tokens
     return SampleValues(results.sample_id, sums.astype(np.float64), tokens.astype(np.float64))

@@ -48,7 +48,7 @@ def results_by_pattern(
     results: SampleResults | None, metadata: Mapping[str, Any] | None
 ) -> PatternMatrix | None:
     """The table of one eval, with the bins of lengths that the run was recorded with."""
-    if results is None or not results.tokens.size:
+    if results is None or results.exact_match is None or not results.tokens.size:
         return None
     return pattern_matrix(
         results.pattern,

@@ -188,5 +188,5 @@ def _exceeding(largest: NDArray[np.float64], value: float, error: float) -> floa
 
 
 def _apart(name: str, baseline: str, metric: str, margin: float) -> Change:
-    reason = "no per-sample results of the same samples"
+    reason = "no sample was measured in both"
     return Change(name, baseline, metric, "undecided", None, None, None, None, margin, 0, None, reason)

@@ -10,9 +10,8 @@ import numpy as np
 from fettle.evaluation.answer_rows import unscored
 from fettle.evaluation.endpoint_scores import EndpointScore
 from fettle.evaluation.sample_rows import sample_row
-from fettle.metrics import pattern_matrix, summarise_samples
+from fettle.metrics import summarise_patterns, summarise_samples
 from fettle.metrics.calibration import BINS
-from fettle.metrics.intervals import wilson_interval
 from fettle.runs.records import SampleResults
 from fettle.train.evaluation import FixedEvalSet
 
@@ -34,19 +33,13 @@ def endpoint_summary(
     """
     told = [i for i, score in enumerate(scores) if score.logprob is not None]
     samples = endpoint_samples(eval_set, scores)
-    right, judged = int(samples.exact_match.sum()), samples.exact_match.size
-    low, high = wilson_interval(right, judged) or (None, None)
-    matrix = pattern_matrix(
-        samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum, length_bins
-    )
+    judged = summarise_samples(samples)
     without = unscored([score.reason for score in scores])
     return {
         **summarise_samples(_results(eval_set, scores, told)),
-        "exact_match": right / judged if judged else None,
-        "exact_match_low": low,
-        "exact_match_high": high,
+        **{key: judged[key] for key in ("exact_match", "exact_match_low", "exact_match_high")},
         "samples": len(eval_set.examples),
-        "patterns": [cell.to_json() for cell in matrix.cells],
+        "patterns": summarise_patterns(samples, length_bins),
         "calibration": [],
         **{f"teacher_forced_{key}": value for key, value in without.items()},
     }

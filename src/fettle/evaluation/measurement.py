@@ -31,7 +31,7 @@ from fettle.evaluation.samples import EncodedData
 from fettle.evaluation.subject import Evaluated, Subject
 from fettle.evaluation.unencoded import NO_TOKENIZER, UnencodedData
 from fettle.evaluation.work import Work
-from fettle.metrics import pattern_matrix, summarise_samples
+from fettle.metrics import summarise_patterns, summarise_samples
 from fettle.runs.records import SampleResults
 from fettle.train.evaluation import sample_results
 
@@ -176,11 +176,8 @@ class Measures:
 
 def _summary(samples: SampleResults, length_bins: Sequence[int]) -> dict[str, Any]:
     """Numbers of all samples, by kind and length, and by confidence."""
-    matrix = pattern_matrix(
-        samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum, length_bins
-    )
     return {
         **summarise_samples(samples),
-        "patterns": [cell.to_json() for cell in matrix.cells],
+        "patterns": summarise_patterns(samples, length_bins),
         "calibration": calibration_table(samples),
     }

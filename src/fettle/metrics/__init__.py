@@ -27,7 +27,7 @@ from fettle.metrics.pass_at_k import (
 from fettle.metrics.patterns import PatternCell, PatternMatrix, count_patterns, pattern_matrix
 from fettle.metrics.platt import Platt, platt_scaling
 from fettle.metrics.streaming import StreamingCrossEntropy, ema
-from fettle.metrics.summary import summarise_samples
+from fettle.metrics.summary import summarise_patterns, summarise_samples
 from fettle.metrics.text import character_error_rate, length_ratio, text_match, word_overlap
 from fettle.metrics.throughput import Rates, Throughput
 
@@ -75,6 +75,7 @@ __all__ = [
     "perplexity",
     "platt_scaling",
     "rank_v1",
+    "summarise_patterns",
     "summarise_samples",
     "surprisal_statistics",
     "text_match",

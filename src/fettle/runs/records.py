@@ -44,8 +44,8 @@ class SampleResults:
     """Nats, summed over the completion tokens of the sample, [N]."""
     tokens: NDArray[np.int64]
     """Completion tokens, [N]."""
-    exact_match: NDArray[np.bool_]
-    """Whether greedy decoding reproduces the completion, [N]."""
+    exact_match: NDArray[np.bool_] | None
+    """Whether greedy decoding reproduces the completion, [N]; None where it was not measured."""
     entropy_sum: NDArray[np.float64] | None
     """Nats of predictive entropy, summed over the completion tokens, [N]; None where it was not measured."""
     bin_tokens: NDArray[np.float64]

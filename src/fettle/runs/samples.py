@@ -55,7 +55,7 @@ def load_samples(folder: Path, step: int) -> SampleResults | None:
         with np.load(samples_path(folder, step), allow_pickle=False) as arrays:
             if sum(part.file_size for part in arrays.zip.infolist()) > LARGEST_BYTES:
                 return None
-            unmeasured: dict[str, Any] = {"entropy_sum": None}
+            unmeasured: dict[str, Any] = {"entropy_sum": None, "exact_match": None}
             there = [f.name for f in fields(SampleResults) if f.name in arrays or f.name not in unmeasured]
             return SampleResults(**{**unmeasured, **{n: _unpacked(arrays[n], n) for n in there}})
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):

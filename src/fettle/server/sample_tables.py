@@ -55,12 +55,13 @@ def _plain_rows(results: SampleResults, run: RunReader) -> list[dict[str, Any]]:
         out=np.full(results.tokens.size, np.nan),
         where=results.tokens > 0,
     )
+    right_N = results.exact_match
     columns: dict[str, list[Any]] = {
         "sample_id": results.sample_id.tolist(),
         "pattern": np.where(results.pattern == "", OTHER, results.pattern).tolist(),
         "length": labels[length_bins(results.tokens, edges)].tolist(),
         "tokens": results.tokens.tolist(),
-        "exact_match": results.exact_match.tolist(),
+        "exact_match": [None] * results.tokens.size if right_N is None else right_N.tolist(),
         "cross_entropy": [value if np.isfinite(value) else None for value in per_token.tolist()],
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

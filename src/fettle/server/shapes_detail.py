@@ -51,7 +51,7 @@ class Sample(Shape):
     pattern: str
     length: str
     tokens: int
-    exact_match: bool
+    exact_match: bool | None
     cross_entropy: float | None
     history: str | None
     """always, learned, forgotten, never or flipping; null with a single eval."""

@@ -91,8 +91,10 @@ class Backend(Protocol):
 
     def sample(
         self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int] = ()
-    ) -> list[Continuation]:
+    ) -> list[Continuation] | None:
         """Greedy continuations of token prompts; leaves train mode and random state as they were.
+
+        None where the service cannot sample.
 
         `ends` are tokens that end a turn in the data, beside those the model knows.
         """

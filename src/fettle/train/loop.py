@@ -171,9 +171,9 @@ class Loop:
         )
         numbers = judgement.fields
         logger.info(
-            "fixed eval at step {}: EM {:.1%}  CE {:.4f}  ECE {}{}",
+            "fixed eval at step {}: EM {}  CE {:.4f}  ECE {}{}",
             step,
-            numbers["exact_match"],
+            "not measured" if (match := numbers["exact_match"]) is None else f"{match:.1%}",
             numbers["cross_entropy"],
             "not measured" if (error := numbers["expected_calibration_error"]) is None else f"{error:.3f}",
             "  (best so far)" if judgement.new_best else "",

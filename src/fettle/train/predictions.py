@@ -21,7 +21,7 @@ class Sample(Protocol):
 
     def __call__(
         self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int]
-    ) -> list[Continuation]: ...
+    ) -> list[Continuation] | None: ...
 
 
 class Predictions:
@@ -51,6 +51,8 @@ class Predictions:
         answers = sample(
             [prompt.tokens for prompt in self.prompts], max_new_tokens=self._max_new_tokens, ends=ends
         )
+        if answers is None:
+            return []
         pairs = zip(self.prompts, answers, strict=True)
         return [self._row(index, prompt, answer) for index, (prompt, answer) in enumerate(pairs)]
 

@@ -18,8 +18,12 @@ from fettle.config import AlertsConfig
 from fettle.config.patterns import LENGTH_BINS
 from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
-from fettle.metrics import Throughput, layer_activity_summary, layer_rows
-from fettle.metrics.patterns import pattern_matrix
+from fettle.metrics import (
+    Throughput,
+    layer_activity_summary,
+    layer_rows,
+    summarise_patterns,
+)
 from fettle.runs import EventLog, RowLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.checkpoints import folder_size
 from fettle.runs.control import ControlRequest
@@ -198,10 +202,7 @@ class Recorder:
             **self._billed(),
             **numbers,
         }
-        matrix = pattern_matrix(
-            samples.pattern, samples.tokens, samples.exact_match, samples.cross_entropy_sum, self.length_bins
-        )
-        self._append("fixed_eval", {**fields, "patterns": [cell.to_json() for cell in matrix.cells]})
+        self._append("fixed_eval", {**fields, "patterns": summarise_patterns(samples, self.length_bins)})
         judgement = self._judge(step, numbers)
         self._judgement = (step, judgement, train_loss)
         self._update_status(force=True, fixed_eval=fields, best_step=self.early_stopping.best_step)

@@ -24,7 +24,7 @@ from fettle.train.bill import Bill
 from fettle.train.evaluation import FixedEvalSet
 from fettle.train.layer_movement import LayerMovement
 from fettle.train.model import first_line
-from fettle.train.tinker.failure import expiry, is_transient, refusal
+from fettle.train.tinker.failure import NoSamplerError, expiry, is_transient, refusal
 from fettle.train.tinker.fixed_eval import evaluate
 from fettle.train.tinker.sampling import Sampler, greedy_answers
 from fettle.train.tinker.service import LONGEST_PAUSE_SECONDS, Service
@@ -59,6 +59,8 @@ class TinkerBackend:
         self._collected = 0
         """How many of them are known to be done."""
         self._failures = 0
+        self._samples = True
+        """Whether the service samples, as far as is known."""
         known = prices_in_force(config.model, config.tinker)
         self._prices_as_of = known[1] if known else None
         self.bill = Bill(known[0] if known else None, config.tinker.budget if config.tinker else None)
@@ -134,18 +136,36 @@ class TinkerBackend:
     # -- evaluation -----------------------------------------------------------------
 
     def evaluate(self, eval_set: FixedEvalSet) -> SampleResults:
-        return self._with_client(lambda client: evaluate(client, eval_set, self.bill))
+        try:
+            return self._with_client(
+                lambda client: evaluate(client, eval_set, self.bill, sampling=self._samples)
+            )
+        except NoSamplerError as error:
+            self._sample_no_more(error)
+            return self.evaluate(eval_set)
 
     def sample(
         self, prompts: Collection[Collection[int]], *, max_new_tokens: int, ends: Collection[int] = ()
-    ) -> list[Continuation]:
+    ) -> list[Continuation] | None:
+        if not self._samples:
+            return None
         stops = sorted(end_tokens(None, self._tokenizer, ends))
         context = self._service.context
-        return self._with_client(
-            lambda client: greedy_answers(
-                Sampler(client, self.bill), prompts, max_new_tokens, stops=stops, context=context
+        try:
+            return self._with_client(
+                lambda client: greedy_answers(
+                    Sampler(client, self.bill), prompts, max_new_tokens, stops=stops, context=context
+                )
             )
-        )
+        except NoSamplerError as error:
+            return self._sample_no_more(error)
+
+    def _sample_no_more(self, error: NoSamplerError) -> None:
+        logger.warning("{}: {}. Exact match and answers are not measured", self._service.url, error)
+        self._samples = False
+        # The client that was refused is of no use: see the class.
+        self._client, self._failures = None, 0
+        self._service.renew()
 
     # -- checkpoints ----------------------------------------------------------------
 

@@ -16,6 +16,13 @@ from fettle.train.model import first_line
 # both come back when the client is built anew from the last state.
 TRANSIENT_STATUS = frozenset({404, 408, 409, 410, 429})
 
+# No such method; not implemented. The SDK asks again for five minutes before it gives the latter.
+NOT_THERE = frozenset({405, 501})
+
+
+class NoSamplerError(RunError):
+    """The service trains and does not sample."""
+
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed on a client built anew."""
@@ -32,6 +39,12 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ValueError | RuntimeError):
         return error.__cause__ is None or is_transient(error.__cause__)
     return isinstance(error, OSError) or type(error).__name__ == "RetryableException"
+
+
+def is_not_there(error: BaseException) -> bool:
+    """Whether the service says that it has no such thing as was asked for."""
+    cause = error if isinstance(error, tinker.TinkerError) else error.__cause__
+    return isinstance(cause, tinker.APIStatusError) and cause.status_code in NOT_THERE
 
 
 def refusal(what: str, error: BaseException) -> RunError:

@@ -18,23 +18,24 @@ from fettle.train.tinker.datum import completion_logprobs, datum
 from fettle.train.tinker.sampling import PendingAnswer, Sampler
 
 
-def evaluate(client: Any, eval_set: FixedEvalSet, bill: Bill) -> SampleResults:
+def evaluate(client: Any, eval_set: FixedEvalSet, bill: Bill, *, sampling: bool = True) -> SampleResults:
     """Per-sample results of the weights as they are now.
 
     The best token at every place of an answer and its probability come from the log-probabilities
     that the service gives of a prompt. One that gives none is asked for its greedy continuations:
     exact match is the same, calibration is not measured. Entropy needs the whole distribution,
-    which no service gives.
+    which no service gives. Of one that does not sample at all (`sampling` is false), exact match is
+    not measured either.
     """
     sequences = eval_set.sequences
     forward = client.forward([datum(s) for s in sequences], "cross_entropy")
     bill.prefill_tokens += sum(map(len, sequences))
-    asked = Sampler(client, bill)
+    asked = Sampler(client, bill) if sampling else None
     logprobs = completion_logprobs(sequences, forward.result())
     tokens_N = np.array([values.size for values in logprobs], dtype=np.int64)
-    best = _best_tokens(asked, sequences)
+    best = None if asked is None else _best_tokens(asked, sequences)
     if best is None:
-        exact_N = _continues(asked, sequences)
+        exact_N = None if asked is None else _continues(asked, sequences)
         bins = tuple(np.zeros((len(sequences), BINS)) for _ in range(3))
     else:
         offsets_N1 = np.concatenate([[0], np.cumsum(tokens_N)])

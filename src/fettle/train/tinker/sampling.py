@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from collections.abc import Sequence as Collection
+from contextlib import contextmanager
 from typing import Any
 
 from tinker import types
 
 from fettle.scoring.generate import Continuation
 from fettle.train.bill import Bill
+from fettle.train.model import first_line
+from fettle.train.tinker.failure import NoSamplerError, is_not_there
 from fettle.train.tinker.sdk import settled
 
 
@@ -17,7 +21,8 @@ class Sampler:
     """Greedy continuations by the weights as they are now; every token goes on the bill."""
 
     def __init__(self, client: Any, bill: Bill) -> None:
-        self._client = settled(client.save_weights_and_get_sampling_client())
+        with refusing():
+            self._client = settled(client.save_weights_and_get_sampling_client())
         self._bill = bill
 
     def ask(
@@ -36,6 +41,17 @@ class Sampler:
         return PendingAnswer(future, self._bill)
 
 
+@contextmanager
+def refusing() -> Generator[None]:
+    """Raises NoSamplerError for a service that has no sampler."""
+    try:
+        yield
+    except Exception as error:
+        if is_not_there(error):
+            raise NoSamplerError(f"the service does not sample: {first_line(error)}") from error
+        raise
+
+
 class PendingAnswer:
     """A continuation that was asked for."""
 
@@ -44,7 +60,8 @@ class PendingAnswer:
 
     def result(self) -> Any:
         """The answer, as the SDK gives it. Called once."""
-        answer = self._future.result()
+        with refusing():
+            answer = self._future.result()
         self._bill.sample_tokens += sum(len(sequence.tokens) for sequence in answer.sequences)
         return answer
 
