@@ -60,6 +60,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder, str(folder / "pack"), ["--lenses", str(folder / "pack"), "--json"])
 
 
+def index(world: World) -> list[dict[str, Any]]:
+    """What is known of each lens of the pack."""
+    return orjson.loads(Path(world.pack, "lenses.json").read_bytes())["lenses"]
+
+
 def steer(world: World, *arguments: str) -> list[dict[str, Any]]:
     done = lens("steer", "river", *world.common, "--any-grade", *arguments)
     assert done.exception is None, done.exception
@@ -151,18 +156,41 @@ def test_drift_reads_the_same_texts_with_base_and_checkpoint(world: World) -> No
     assert [row["effect"] for row in still] == [None] * 3  # Nothing to judge three lenses beside.
 
 
+def test_drift_tells_whether_concepts_became_harder_to_read(world: World) -> None:
+    concepts = str(world.folder / "concepts.jsonl")
+    known = {record["concept"]: record["test"] for record in index(world)}
+    for row in drift(world, str(world.folder / "base"), "--concepts", concepts)["lenses"]:
+        [frozen], [refit], [cosine] = row["frozen_auroc"], row["refit_auroc"], row["cosine"]
+        assert frozen == pytest.approx(known[row["concept"]]["auroc"]["value"], abs=1e-3)
+        assert refit == pytest.approx(frozen, abs=0.02)
+        assert cosine > 0.9
+    # Weights of another draw: what the frozen lens reads off them is chance, one trained anew is not.
+    other = save_tiny(world.folder / "another-draw", seed=5)
+    rows = drift(world, other.model, "--concepts", concepts)["lenses"]
+    assert np.mean([abs(row["frozen_auroc"][0] - 0.5) for row in rows]) < 0.35
+    assert min(row["refit_auroc"][0] for row in rows) > 0.8
+    assert max(abs(row["cosine"][0]) for row in rows) < 0.5
+    other_texts = world.folder / "fewer.jsonl"
+    other_texts.write_text("\n".join(Path(concepts).read_text().splitlines()[1:]))
+    done = lens("drift", other.model, *world.common, "--bank", str(world.folder / "bank"),
+                "--concepts", str(other_texts))  # fmt: skip
+    assert isinstance(done.exception, DataError)
+    assert "fewer.jsonl: its texts are not those that the lenses were trained on" in str(done.exception)
+
+
 def test_drift_of_a_run_is_left_in_its_folder(world: World) -> None:
     trained = Path(tuned(world.folder / "of-run", 4, WORDS["river"], 5))
     metadata = {"model": {"name": str(world.folder / "base")}}
     run = RunFolder.create(world.folder / "run", config_yaml="model: x\n", metadata=metadata)
     trained.rename(run.checkpoints_path / "checkpoint-5")
     (run.checkpoints_path / "checkpoint-5" / "fettle.json").write_text('{"step": 5}')
-    told = drift(world, str(run.path))
+    told = drift(world, str(run.path), "--concepts", str(world.folder / "concepts.jsonl"))
     left = open_run(run.path).drift()
     assert left is not None
     assert (left.pack, left.steps, left.names) == (world.pack, [5], [told["checkpoints"][0]["name"]])
-    assert [(lens.concept, lens.shifts) for lens in left.lenses] == [
-        (row["concept"], row["shifts"]) for row in told["lenses"]
+    values = ("concept", "shifts", "frozen_auroc", "refit_auroc", "cosine")
+    assert [tuple(getattr(lens, name) for name in values) for lens in left.lenses] == [
+        tuple(row[name] for name in values) for row in told["lenses"]
     ]
 
 
@@ -170,8 +198,10 @@ def test_drift_prints_the_movers(world: World) -> None:
     run = tuned(world.folder / "shown", 2, WORDS["river"], 5)
     (world.folder / "own.txt").write_text("one text\n\nand another\n")
     done = lens("drift", run, "--lenses", world.pack, "--bank", str(world.folder / "bank"),
-                "--texts", str(world.folder / "own.txt"), "--quiet")  # fmt: skip
+                "--texts", str(world.folder / "own.txt"), "--quiet",
+                "--concepts", str(world.folder / "concepts.jsonl"))  # fmt: skip
     assert done.exit_code == 0, done.exception
+    assert "AUROC" in done.stdout
     assert "2 texts; shown" in done.stdout
     assert "river" in done.stdout
 

@@ -27,6 +27,8 @@ def drift_content() -> dict[str, Any]:
                 "f1": f1, "auroc": min(1.0, f1 + 0.05), "shifts": shifts, "low": shift - 0.2,
                 "high": shift + 0.2, "effect": shift / 0.15, "p": 1e-6 if name in MOVERS else 0.4,
                 "moved": name in MOVERS,
+                "frozen_auroc": [0.95, 0.9, 0.84, 0.79], "refit_auroc": [0.96, 0.95, 0.95, 0.94],
+                "cosine": [0.99, 0.9, 0.8, 0.71],
                 "examples": [f"A plain text on {name}, number {i}." for i in range(3)],
                 "strongest": [f"A test text of {name}."],
             }

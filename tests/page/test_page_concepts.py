@@ -63,6 +63,11 @@ def test_a_concept_leads_to_its_texts(open_page: Open) -> None:
     section.get_by_role("button", name="politeness").click()
     shows(page, "#concepts td.lens-texts", "A plain text on politeness, number 2.")
     shows(page, "#concepts td.lens-texts", "A test text of politeness.")
+    shows(
+        page,
+        "#concepts td.lens-texts",
+        "AUROC 0.790, one trained anew with 0.940; cosine of their directions 0.710",
+    )
     section.get_by_role("button", name="politeness").click()
     expect(page.locator("#concepts td.lens-texts")).to_have_count(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ SHADES = " ░▒▓█"
 @click.option("--control", "controls", multiple=True, metavar="RUN",
               help="A run from the same base that taught nothing in particular, by its last checkpoint; "
               "two or more are needed.")  # fmt: skip
+@click.option("--concepts", type=click.Path(path_type=Path),
+              help="What the pack was trained on. Its texts tell whether a concept became harder to read: "
+              "AUROC of the frozen lens, of one trained anew, and the cosine between both.")  # fmt: skip
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Lenses shown.")
 @run_options()
 def command(
@@ -33,6 +37,7 @@ def command(
     texts: Path | None,
     checkpoints: str,
     controls: tuple[str, ...],
+    concepts: Path | None,
     top: int,
     bank: Path,
     device: str,
@@ -66,7 +71,7 @@ def command(
     with extraction_bar(quiet=quiet) as show:
         found = run_drift(
             lenses, lenses.subject, subjects, list(NEUTRAL) if texts is None else read_texts(texts), bank,
-            controls=others, device=device, batch_tokens=batch_tokens, on_tokens=show,
+            controls=others, concepts=concepts, device=device, batch_tokens=batch_tokens, on_tokens=show,
         )  # fmt: skip
     # A model by itself has no step, and no folder of a run to leave it in.
     written = None if subjects[-1].step is None else found.write(Path(run), pack)
@@ -87,6 +92,9 @@ def _print(found: RunDrift, top: int) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("lens", "shift", "interval", "effect", "", "over checkpoints"):
         table.add_column(name, justify="right" if name in ("shift", "effect") else "left")
+    again = found.readings[-1] if found.readings else []
+    for name in ("AUROC", "anew", "cosine") if again else ():
+        table.add_column(name, justify="right")
     order: list[int] = last.order.tolist()
     for c in order[:top]:
         sizes = [abs(float(drift.shift[c])) / largest for drift in found.drifts]
@@ -94,6 +102,7 @@ def _print(found: RunDrift, top: int) -> None:
             names[c], f"{last.shift[c]:+.2f}", f"{last.low[c]:+.2f} to {last.high[c]:+.2f}",
             number(float(last.effect[c]), 1), "*" if last.moved[c] else "",
             "".join(SHADES[min(4, int(5 * size))] for size in sizes),
+            *([number(value, 2) for value in astuple(again[c])] if again else []),
         )  # fmt: skip
     steps = ", ".join(subject.name for subject in found.checkpoints)
     console().print(f"{len(found.texts)} texts; {steps}; deviations of texts without the concept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,11 @@ from fettle.errors import DataError
 from fettle.lens.bank import Bank
 from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.corpus import Corpus, Row
+from fettle.lens.lens_pack import LensPack
 from fettle.lens.negatives import JudgedNegatives, excluded
+from fettle.lens.pack_texts import pack_corpus
 from fettle.lens.problem import Ints, LensProblem
-from fettle.lens.splits import SETS, SetName, Splits
+from fettle.lens.splits import SETS, SetName, Splits, rows_hash, split
 
 UNUSED = -1
 TRAIN, TEST = SETS.index("train"), SETS.index("test")
@@ -65,6 +68,20 @@ class LensDataset:
         train.eliminate_zeros()
         self._order = [rng.permutation(rows) for rows in np.split(train.indices, train.indptr[1:-1])]
         """Training texts of each concept, in the order in which it is given them."""
+
+    @classmethod
+    def of_pack(cls, lenses: LensPack, concepts: Path) -> LensDataset:
+        """The texts that lenses were trained and tested on, in the same sets, from the same file.
+
+        Raises DataError where the file's texts are others.
+        """
+        settings = lenses.about["settings"]
+        pack, corpus = pack_corpus(concepts, settings["texts_from"])
+        splits = split(corpus, settings["shares"], settings["seed"])
+        dataset = cls(pack, corpus, splits, settings["seed"])
+        if rows_hash(corpus, splits.rows("test")) != lenses.about["test"]["hash"]:
+            raise DataError(f"{concepts}: its texts are not those that the lenses were trained on")
+        return dataset
 
     @property
     def available(self) -> Ints:

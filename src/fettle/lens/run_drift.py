@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from fettle.errors import DataError, ModelError, RunError
 from fettle.evaluation.loaded_model import LoadedModel
 from fettle.evaluation.subject import Subject
 from fettle.lens.backbone import read_backbone
-from fettle.lens.drift import Drift, drift
+from fettle.lens.dataset import LensDataset
+from fettle.lens.drift import Drift, Reading, drift, readings
 from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.problem import Floats
@@ -23,6 +24,7 @@ from fettle.lens.spec import check_same, read_spec
 from fettle.runs.folder import RunFolder, replace_file
 
 EXAMPLES = 3
+READINGS = tuple(part.name for part in fields(Reading))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +37,8 @@ class RunDrift:
     drifts: list[Drift]
     controls: int
     """Runs that the shifts were judged beside."""
+    readings: list[list[Reading]]
+    """Of each checkpoint, every lens on the concepts' own texts; empty where they were not read."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the lenses by their effect at the last checkpoint, the largest first."""
@@ -66,6 +70,7 @@ class RunDrift:
             "branches": record.get("branches", []),
             **{name: test[name]["value"] if name in test else None for name in ("f1", "auroc")},
             "shifts": [float(found.shift[lens]) for found in self.drifts],
+            **{name: [getattr(of[lens], name) for of in self.readings] for name in READINGS},
             "low": float(last.low[lens]),
             "high": float(last.high[lens]),
             # Few lenses and no controls: nothing to judge beside.
@@ -85,6 +90,7 @@ def run_drift(
     banks: Path,
     *,
     controls: Sequence[Subject] = (),
+    concepts: Path | None = None,
     device: str = "auto",
     batch_tokens: int | None = None,
     on_tokens: OnTokens | None = None,
@@ -92,11 +98,13 @@ def run_drift(
     """Read the texts with the base model and every checkpoint, and compare.
 
     `controls` are checkpoints of runs that began with the same base and taught nothing in particular.
-    Raises ModelError where the base is not the model of the pack, or a checkpoint splits the texts into
-    other tokens; DataError without checkpoints.
+    `concepts` is the file that the pack was trained on: its texts tell whether a concept became harder to
+    read. Raises ModelError where the base is not the model of the pack, or a checkpoint splits the texts
+    into other tokens; DataError without checkpoints, and for another file of concepts.
     """
     if not checkpoints:
         raise DataError("drift: the run has no checkpoint that can be read")
+    labelled = None if concepts is None else LensDataset.of_pack(pack, concepts)
     spec = read_spec(pack.identity["spec"], "the pack")
     model = LoadedModel(spec.dtype, device, spec.attention, read_backbone)
 
@@ -112,10 +120,21 @@ def run_drift(
             raise ModelError(f"{subject.name}: its tokenizer splits texts otherwise than its base's")
         return read(seen)
 
+    def reread(dataset: LensDataset, subject: Subject) -> list[Reading]:
+        chosen = dataset.select(dataset.available, test=True)
+        bank = extractor(subject).extract(chosen.texts, on_tokens)
+        problem = dataset.problem(dataset.within(chosen, bank), bank, pack.layer)
+        return readings(pack.lenses, pack.about["penalty"], problem)
+
     of_base = extractor(base)
     check_same(of_base.bank.identity, pack.identity, "the pack")
     expected = of_base.ids(texts)
     before = read(of_base)
     beside = [(before, after(subject)) for subject in controls]
-    found = [drift(pack, before, after(subject), beside) for subject in checkpoints]
-    return RunDrift(pack, list(texts), list(checkpoints), found, len(controls))
+    found: list[Drift] = []
+    again: list[list[Reading]] = []
+    for subject in checkpoints:
+        found.append(drift(pack, before, after(subject), beside))
+        if labelled is not None:
+            again.append(reread(labelled, subject))
+    return RunDrift(pack, list(texts), list(checkpoints), found, len(controls), again)

@@ -9,12 +9,10 @@ from fettle.evaluation.subject import Subject
 from fettle.lens.dataset import LensDataset
 from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.lens_pack import LensPack
-from fettle.lens.pack_texts import pack_corpus
 from fettle.lens.penalty import choose_penalty
 from fettle.lens.precision import Mix, mix
 from fettle.lens.problem import LensProblem
 from fettle.lens.spec import read_spec
-from fettle.lens.splits import split
 
 ALONE = 1
 """Tokens of a batch that holds one text, whatever its length."""
@@ -31,14 +29,10 @@ def verify_pack(
 ) -> dict[str, Mix]:
     """Lenses trained anew on the layer of the pack in one way and used in another, by the name of the mix.
 
-    Raises ModelError for a model that cannot be run, DataError for concepts that cannot be trained.
+    Raises ModelError for a model that cannot be run, DataError for texts that the pack was not trained on.
     """
     spec = read_spec(pack.identity["spec"], "the pack").model_copy(update={"layers": (pack.layer,)})
-    settings = pack.about["settings"]
-    given, corpus = pack_corpus(concepts, settings["texts_from"])
-    dataset = LensDataset(
-        given, corpus, split(corpus, settings["shares"], settings["seed"]), settings["seed"]
-    )
+    dataset = LensDataset.of_pack(pack, concepts)
     chosen = dataset.select(dataset.available, test=True)
 
     def read(folder: str, dtype: str, device: str, batch_tokens: int | None = None) -> LensProblem:

@@ -27,6 +27,12 @@ class ConceptShift:
     high: float | None
     effect: float | None
     p: float | None
+    frozen_auroc: list[float | None]
+    """At each checkpoint, of the lens on the concept's own texts; empty where they were not read."""
+    refit_auroc: list[float | None]
+    """Of a lens trained anew on the checkpoint."""
+    cosine: list[float | None]
+    """Between the directions of both."""
     moved: bool
     """Whether neither chance nor what any training does explains it."""
     examples: list[str]
@@ -76,7 +82,7 @@ def concept_drift(content: Mapping[str, Any] | None) -> ConceptDrift | None:
 
 
 def _shift(row: dict[str, Any], checkpoints: int) -> ConceptShift:
-    shifts = [number(value) for value in _list(row.get("shifts"))][:checkpoints]
+    shifts = _numbers(row.get("shifts"))[:checkpoints]
     grade = row.get("grade")
     return ConceptShift(
         concept=str(row.get("concept", "")),
@@ -89,10 +95,17 @@ def _shift(row: dict[str, Any], checkpoints: int) -> ConceptShift:
         high=number(row.get("high")),
         effect=number(row.get("effect")),
         p=number(row.get("p")),
+        frozen_auroc=_numbers(row.get("frozen_auroc"))[:checkpoints],
+        refit_auroc=_numbers(row.get("refit_auroc"))[:checkpoints],
+        cosine=_numbers(row.get("cosine"))[:checkpoints],
         moved=row.get("moved") is True,
         examples=_texts(row.get("examples")),
         strongest=_texts(row.get("strongest")),
     )
+
+
+def _numbers(value: Any) -> list[float | None]:
+    return [number(item) for item in _list(value)]
 
 
 def _texts(value: Any) -> list[str]:

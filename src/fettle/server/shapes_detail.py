@@ -122,6 +122,12 @@ class ConceptRow(Shape):
     high: float | None
     effect: float | None
     p: float | None
+    frozen_auroc: list[float | None]
+    """At each checkpoint, of the lens on the concept's own texts; empty where they were not read."""
+    refit_auroc: list[float | None]
+    """Of a lens trained anew on the checkpoint."""
+    cosine: list[float | None]
+    """Between the directions of both."""
     moved: bool
     examples: list[str]
     """Texts that moved most."""

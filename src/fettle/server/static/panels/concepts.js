@@ -107,7 +107,14 @@ function line(lens, size, state, draw) {
   );
   if (!open) return row;
   const texts = (/** @type {string} */ title, /** @type {string[]} */ list) => (list.length ? [h("h3", { text: title }), h("ul", {}, list.map((text) => h("li", { text })))] : null);
-  return [row, h("tr", {}, h("td", { class: "lens-texts", colspan: 6 + cells.length }, texts("Moved most", lens.examples), texts("Highest in the test of the lens", lens.strongest)))];
+  return [row, h("tr", {}, h("td", { class: "lens-texts", colspan: 6 + cells.length }, reread(lens), texts("Moved most", lens.examples), texts("Highest in the test of the lens", lens.strongest)))];
+}
+
+/** Whether the concept became harder to read, or is written elsewhere. @param {any} lens */
+function reread(lens) {
+  const [frozen, refit, cosine] = [lens.frozen_auroc, lens.refit_auroc, lens.cosine].map((values) => values.at(-1));
+  if (![frozen, refit, cosine].every(measured)) return null;
+  return h("p", { text: `On its own texts at the last checkpoint the lens reads it with AUROC ${decimal(frozen)}, one trained anew with ${decimal(refit)}; cosine of their directions ${decimal(cosine)}.` });
 }
 
 /** What was not measured comes last in both directions' reading. @param {any} a @param {any} b */
