@@ -90,8 +90,10 @@ def _print(found: RunDrift, top: int) -> None:
     last, names = found.drifts[-1], found.pack.concepts
     largest = max(float(abs(drift.shift).max()) for drift in found.drifts) or 1.0
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    for name in ("lens", "shift", "interval", "effect", "", "over checkpoints"):
-        table.add_column(name, justify="right" if name in ("shift", "effect") else "left")
+    for name in ("lens", "shift", "interval", "effect", "", "steps"):
+        table.add_column(
+            name, justify="right" if name in ("shift", "effect") else "left", no_wrap=name == "interval"
+        )
     again = found.readings[-1] if found.readings else []
     for name in ("AUROC", "anew", "cosine") if again else ():
         table.add_column(name, justify="right")

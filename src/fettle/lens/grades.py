@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from fettle.lens.linear import LinearLenses
 from fettle.lens.problem import Floats, LensRows
+from fettle.lens.random_direction import random_direction_p
 from fettle.metrics import Discriminability, Grade, discriminability
 from fettle.metrics.discriminability import FAMILY_ERROR
 
@@ -65,36 +65,6 @@ def grade_lenses(
             grade = "C"
         grades.append(LensGrade(grade, found, float(chance[c])))
     return grades
-
-
-def random_direction_p(lenses: LinearLenses, rows: LensRows) -> NDArray[np.float64]:
-    """Probability that a random direction separates each concept as far as its lens does, [C].
-
-    Separation is (mean of positives - mean of negatives) / deviation of negatives. Along a direction drawn
-    evenly in standardised space it is ‖difference of means‖ / sqrt(trace of the covariance) times Student's
-    t, whose degrees of freedom are the effective rank of the covariance, trace² / trace of its square.
-    """
-    spread = rows.features.std(0, dtype=np.float64)
-    spread[spread == 0] = 1.0
-    standard_ND = ((rows.features - lenses.mean) / spread).astype(np.float32)
-    centred_ND = standard_ND - standard_ND.mean(0)
-    covariance = (centred_ND.T @ centred_ND).astype(np.float64) / len(rows)
-    trace, squares = float(np.trace(covariance)), float(np.square(covariance).sum())
-    everyone = standard_ND.sum(0, dtype=np.float64)
-    weights_CD = lenses.weights * spread
-    p_C = np.ones(rows.lenses)
-    for c in range(rows.lenses):
-        positive, excluded = rows.positive[c], rows.excluded[c]
-        if positive.size == 0 or positive.size + excluded.size == len(rows):
-            continue
-        own = standard_ND[positive].sum(0, dtype=np.float64)
-        others = everyone - own - standard_ND[excluded].sum(0, dtype=np.float64)
-        difference = own / positive.size - others / (len(rows) - positive.size - excluded.size)
-        along = float(weights_CD[c] @ covariance @ weights_CD[c]) ** 0.5
-        lens = float(weights_CD[c] @ difference) / along if along > 0 else 0.0
-        random = float(np.linalg.norm(difference)) / trace**0.5
-        p_C[c] = special.stdtr(trace**2 / squares, -lens / random) if random > 0 else 1.0
-    return p_C
 
 
 def _shares_below(lenses: LinearLenses, rows: LensRows) -> list[NDArray[np.float64]]:
