@@ -19,6 +19,11 @@ BARE = "bare"
 PATTERN = "</script><b>kind</b>"
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1440, "height": 1000}}
 TIMEOUT_MS = 15_000
+CLEAR = """() => {
+  localStorage.clear();
+  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  location.hash = "";
+}"""
 
 
 QUICK: dict[str, float] = {
@@ -86,11 +91,16 @@ class Tab:
                 self._base = base
                 self.page.goto(f"{base}/#")
             else:
-                self.page.evaluate("localStorage.clear(); location.hash = ''")
+                self.page.evaluate(CLEAR)
             self.page.locator("body[data-view=runs]").wait_for()
             self.page.evaluate("place => location.hash = place", place)
         self._kept = here if keep else ""
         return self.page
+
+    def leave(self) -> None:
+        """Show no page, so that none misses its server."""
+        self.page.goto("about:blank")
+        self._base = self._kept = ""
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +116,8 @@ def visit(tab: Tab, address: str) -> Iterator[Callable[..., Any]]:
     """Show a place of the page in the tab of all tests; any error it reports fails the test.
 
     A test that only reads, or changes what no other test reads, gives keep=True and finds the page as others
-    left it, which takes a fraction of the time.
+    left it, which takes a fraction of the time. What is typed into the list of runs stays there: a test that
+    searches it takes `open_page`.
     """
     tab.problems.clear()
 
