@@ -73,7 +73,7 @@ def odd_numbers(path: Path) -> None:
 
 def thousands_of_keys(path: Path) -> None:
     many = {f"metric/{i}": i for i in range(3_000)}
-    lines(path, *(row(i) for i in range(1, 400)), row(400, **many), *(row(i) for i in range(401, 1_500)))
+    lines(path, *(row(i) for i in range(1, 100)), row(100, **many), *(row(i) for i in range(101, 300)))
 
 
 def deep_json(path: Path) -> None:
@@ -179,7 +179,7 @@ def yaml_bomb(path: Path) -> None:
 
 
 def deep_yaml(path: Path) -> None:
-    finished(path, steps=6).config_path.write_text("a: " + "[" * 4_000)
+    finished(path, steps=6).config_path.write_text("a: " + "[" * 1_500)
 
 
 def unpacks_to_gigabytes(path: Path) -> None:
@@ -269,7 +269,7 @@ def test_rows_around_the_bad_ones_stand(client: httpx.Client) -> None:
     assert steps("invalid_utf8")[-1] == 3
     assert steps("deep_json")[0] == 1
     assert steps("deep_json")[-1] == 5
-    assert steps("thousands_of_keys") == list(range(1, 1_500))
+    assert steps("thousands_of_keys") == list(range(1, 300))
 
 
 def test_numbers_that_are_none_are_flagged_and_never_numbers(client: httpx.Client) -> None:
