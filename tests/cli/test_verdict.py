@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from fettle.cli import cli
 
 
 def verdict(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -35,10 +38,15 @@ def trainer_state(folder: Path, losses: list[float]) -> Path:
     ],
 )
 def test_the_exit_code_is_the_action(tmp_path: Path, losses: list[float], action: str, code: int) -> None:
-    path = trainer_state(tmp_path, losses)
-    told = verdict(path, "--json")
-    assert (json.loads(told.stdout)["action"], told.returncode) == (action, code)
-    assert verdict(path).returncode == code
+    path = str(trainer_state(tmp_path, losses))
+    told = CliRunner().invoke(cli, ["verdict", path, "--json"])
+    assert (json.loads(told.stdout)["action"], told.exit_code) == (action, code)
+    assert CliRunner().invoke(cli, ["verdict", path]).exit_code == code
+
+
+def test_a_script_sees_the_exit_code(tmp_path: Path) -> None:
+    told = verdict(trainer_state(tmp_path, [2.0]), "--json")
+    assert (json.loads(told.stdout)["action"], told.returncode) == ("insufficient", 30)
 
 
 def test_a_run_that_cannot_be_read_exits_with_1(tmp_path: Path) -> None:

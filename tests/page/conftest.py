@@ -17,12 +17,27 @@ OTHER = "qwen3-8b-lr1e-4"
 HOSTILE = "<img src=x onerror=window.broken=1>"
 BARE = "bare"
 PATTERN = "</script><b>kind</b>"
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1440, "height": 1000}}
+TIMEOUT_MS = 15_000
+CLEAR = """() => {
+  localStorage.clear();
+  document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  location.hash = "";
+}"""
+
+
+QUICK: dict[str, float] = {
+    "fettle.server.feed.INTERVAL_SECONDS": 0.02,
+    "fettle.server.feed.STATUS_SECONDS": 0.1,
+    "fettle.server.job_runner.INTERVAL_SECONDS": 0.05,
+}
+"""What a page waits for comes soon."""
 
 
 @contextmanager
 def running(root: Path, *options: str) -> Iterator[str]:
     """The address of a server over `root` while it is up."""
-    with serving(root, *options) as client:
+    with serving(root, *options, constants=QUICK) as client:
         yield str(client.base_url).rstrip("/")
 
 
@@ -52,6 +67,67 @@ def address(runs: Path) -> Iterator[str]:
         yield address
 
 
+class Tab:
+    """A tab in which one test after the other looks at the page: it is loaded once, and told where to go."""
+
+    def __init__(self, browser: Any) -> None:
+        self.problems: list[str] = []
+        self.page = browser.new_context(**DESKTOP).new_page()
+        self._base = ""
+        self._kept = ""
+        self.page.set_default_timeout(TIMEOUT_MS)
+        hear(self.page, self.problems)
+        self.page.on("request", lambda request: self._own(request.url))
+
+    def _own(self, url: str) -> None:
+        if not own(url, self._base):
+            self.problems.append(f"foreign: {url}")
+
+    def visit(self, place: str, *, base: str, keep: bool = False) -> Any:
+        """The page at a place, built anew, unless the test before kept it and so does this one."""
+        here = f"{base}/{place}"
+        if not (keep and self._kept == here == self.page.url):
+            if base != self._base:
+                self._base = base
+                self.page.goto(f"{base}/#")
+            else:
+                self.page.evaluate(CLEAR)
+            self.page.locator("body[data-view=runs]").wait_for()
+            self.page.evaluate("place => location.hash = place", place)
+        self._kept = here if keep else ""
+        return self.page
+
+    def leave(self) -> None:
+        """Show no page, so that none misses its server."""
+        self.page.goto("about:blank")
+        self._base = self._kept = ""
+
+
+@pytest.fixture(scope="session")
+def tab(browser: Any) -> Iterator[Tab]:
+    """Closed in the end."""
+    tab = Tab(browser)
+    yield tab
+    tab.page.context.close()
+
+
+@pytest.fixture
+def visit(tab: Tab, address: str) -> Iterator[Callable[..., Any]]:
+    """Show a place of the page in the tab of all tests; any error it reports fails the test.
+
+    A test that only reads, or changes what no other test reads, gives keep=True and finds the page as others
+    left it, which takes a fraction of the time. What is typed into the list of runs stays there: a test that
+    searches it takes `open_page`.
+    """
+    tab.problems.clear()
+
+    def visit(place: str, *, base: str = address, keep: bool = False) -> Any:
+        return tab.visit(place, base=base, keep=keep)
+
+    yield visit
+    assert not tab.problems, tab.problems
+
+
 @pytest.fixture
 def open_page(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     """Open the page at an address after `#`, in a tab that fails the test on any error it reports."""
@@ -59,14 +135,12 @@ def open_page(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     contexts: list[Any] = []
 
     def open_(place: str, *, base: str = address, quiet: bool = True, **context: Any) -> Any:
-        context = {"viewport": {"width": 1440, "height": 1000}, **context}
-        contexts.append(browser.new_context(**context))
+        contexts.append(browser.new_context(**{**DESKTOP, **context}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(TIMEOUT_MS)
         if quiet:
-            page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-            page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("request", lambda r: problems.append(f"foreign: {r.url}") if not _own(r.url, base) else None)
+            hear(page, problems)
+        page.on("request", lambda r: problems.append(f"foreign: {r.url}") if not own(r.url, base) else None)
         page.goto(f"{base}/{place}")
         return page
 
@@ -76,5 +150,12 @@ def open_page(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     assert not problems, problems
 
 
-def _own(url: str, base: str) -> bool:
+def hear(page: Any, problems: list[str]) -> None:
+    """Have errors of a page added to a list."""
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
+
+
+def own(url: str, base: str) -> bool:
+    """Whether an address is of this server, or of none."""
     return url.startswith((base, "blob:", "data:"))

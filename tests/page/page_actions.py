@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,11 +37,16 @@ def shows(page: Any, selector: str, expected: str) -> None:
 
 def until(page: Any, condition: str) -> None:
     """Wait for a JavaScript condition; Playwright's own way of it is refused by the page's CSP."""
-    for _ in range(150):
-        if page.evaluate(condition):
+    holds(page, lambda: page.evaluate(condition), condition)
+
+
+def holds(page: Any, condition: Callable[[], object], what: str = "what was waited for") -> None:
+    """Wait for a condition of ours."""
+    for _ in range(750):
+        if condition():
             return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"never true: {condition}")
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never true: {what}")
 
 
 def records(run: Path, type: str) -> list[dict[str, Any]]:

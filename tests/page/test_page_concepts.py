@@ -18,8 +18,8 @@ def names(page: Any) -> list[str]:
     return page.locator("#concepts tbody th").all_inner_texts()
 
 
-def test_movers_lead_and_every_checkpoint_has_its_shift(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_movers_lead_and_every_checkpoint_has_its_shift(visit: Open) -> None:
+    page = visit(at(RICH))
     panel(page, "concepts")
     shows(page, "#concepts", "3 of 30 concepts moved")
     assert names(page)[:3] == list(MOVERS)
@@ -35,9 +35,9 @@ def test_movers_lead_and_every_checkpoint_has_its_shift(open_page: Open) -> None
     expect(page.locator("#concepts tbody tr")).to_have_count(30)
 
 
-def test_concepts_are_sorted_and_filtered(open_page: Open) -> None:
+def test_concepts_are_sorted_and_filtered(visit: Open) -> None:
     lenses = drift_content()["lenses"]
-    page = open_page(at(RICH))
+    page = visit(at(RICH))
     section = panel(page, "concepts")
     shows(page, "#concepts", "3 of 30")
     section.get_by_role("button", name="F1").click()
@@ -57,8 +57,8 @@ def test_concepts_are_sorted_and_filtered(open_page: Open) -> None:
     assert set(expected) < set(NAMES)
 
 
-def test_a_concept_leads_to_its_texts(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_a_concept_leads_to_its_texts(visit: Open) -> None:
+    page = visit(at(RICH))
     section = panel(page, "concepts")
     section.get_by_role("button", name="politeness").click()
     shows(page, "#concepts td.lens-texts", "A plain text on politeness, number 2.")
@@ -72,7 +72,7 @@ def test_a_concept_leads_to_its_texts(open_page: Open) -> None:
     expect(page.locator("#concepts td.lens-texts")).to_have_count(0)
 
 
-def test_a_run_that_no_lens_looked_at_says_how(open_page: Open) -> None:
-    page = open_page(at(BARE))
+def test_a_run_that_no_lens_looked_at_says_how(visit: Open) -> None:
+    page = visit(at(BARE))
     panel(page, "concepts")
     shows(page, "#concepts", "fettle lens drift RUN --lenses PACK")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 from fettle.api import open_run
@@ -19,9 +18,9 @@ from page.page_actions import at, panel, records, shows, text
 Open = Callable[..., Any]
 
 
-def test_the_verdict_stands_on_top_with_its_reasons(open_page: Open, runs: Path) -> None:
+def test_the_verdict_stands_on_top_with_its_reasons(visit: Open, runs: Path) -> None:
     verdict = open_run(runs / RICH).verdict().to_json()
-    page = open_page(at(RICH))
+    page = visit(at(RICH), keep=True)
     shows(page, "#verdict", verdict["recommendation"])
     shown = text(page, "#verdict")
     assert verdict["action"] in shown.lower()
@@ -34,17 +33,17 @@ def test_the_verdict_stands_on_top_with_its_reasons(open_page: Open, runs: Path)
     assert verdict["reasons"][-1] in text(page, "#verdict")
 
 
-def test_loss_shows_the_last_values_of_the_log(open_page: Open, runs: Path) -> None:
+def test_loss_shows_the_last_values_of_the_log(visit: Open, runs: Path) -> None:
     last, evaluated = records(runs / RICH, "train")[-1], records(runs / RICH, "fixed_eval")[-1]
-    page = open_page(at(RICH, **{"from": 1900, "to": 2000}))
+    page = visit(at(RICH, **{"from": 1900, "to": 2000}))
     shows(page, "#loss .legend", f"{last['loss']:.3f}")
     shows(page, "#loss .legend", f"{last['streaming_ce']:.3f}")
     shows(page, "#loss .legend", f"{evaluated['cross_entropy']:.3f}")
 
 
-def test_fixed_eval_shows_numbers_with_their_intervals(open_page: Open, runs: Path) -> None:
+def test_fixed_eval_shows_numbers_with_their_intervals(visit: Open, runs: Path) -> None:
     last = records(runs / RICH, "fixed_eval")[-1]
-    page = open_page(at(RICH))
+    page = visit(at(RICH), keep=True)
     panel(page, "evaluation")
     low, high = (f"{100 * last[f'exact_match_{end}']:.1f}" for end in ("low", "high"))
     shows(page, "#evaluation", f"{100 * last['exact_match']:.1f} % ({low} % to {high} %)")
@@ -53,12 +52,12 @@ def test_fixed_eval_shows_numbers_with_their_intervals(open_page: Open, runs: Pa
     shows(page, "#evaluation", f"{last['expected_calibration_error']:.3f}")
 
 
-def test_a_cell_of_the_heatmap_leads_to_its_samples(open_page: Open, runs: Path) -> None:
+def test_a_cell_of_the_heatmap_leads_to_its_samples(visit: Open, runs: Path) -> None:
     samples = load_samples(runs / RICH / "fixed_eval", 2000)
     assert samples is not None
     inside = (samples.pattern == "reasoning") & (samples.tokens >= 100) & (samples.tokens < 300)
     exact = 100 * samples.exact_match[inside].mean()
-    page = open_page(at(RICH))
+    page = visit(at(RICH))
     panel(page, "patterns")
     cell = page.get_by_role("button", name=re.compile("^reasoning, 100-300 tokens"))
     assert re.findall(r"\d+", cell.inner_text()) == [f"{exact:.0f}", str(inside.sum())]
@@ -67,10 +66,10 @@ def test_a_cell_of_the_heatmap_leads_to_its_samples(open_page: Open, runs: Path)
     assert set(page.locator("#samples tbody td:nth-child(2)").all_inner_texts()) == {"reasoning"}
 
 
-def test_layers_show_their_movement(open_page: Open, runs: Path) -> None:
+def test_layers_show_their_movement(visit: Open, runs: Path) -> None:
     rows = records(runs / RICH, "layers")[-1]["rows"]
     top = max(rows, key=lambda row: row["relative"])
-    page = open_page(at(RICH))
+    page = visit(at(RICH), keep=True)
     panel(page, "layers")
     shows(page, "#layers tbody tr:first-child", f"layer {top['layer']}")
     shows(page, "#layers tbody tr:first-child", f"{100 * top['relative']:.3f} %")
@@ -83,27 +82,20 @@ def test_layers_show_their_movement(open_page: Open, runs: Path) -> None:
     assert f"{100 * qkv:.3f}" in text(page, "#layers tbody tr:nth-child(4)")
 
 
-@pytest.mark.parametrize(
-    ("name", "column", "shown"),
-    [
-        ("optimiser", "learning_rate", lambda v: f"{v:.2e}".replace("e-0", "e-")),
-        ("optimiser", "grad_norm", lambda v: f"{v:.3f}"),
-        ("speed", "tokens_per_sec", lambda v: f"{v / 1000:.3f}".replace(".", " ")),
-        ("speed", "step_time", lambda v: f"{v:.2f} s"),
-    ],
-)
-def test_curves_of_training_show_the_last_value_of_the_window(
-    open_page: Open, runs: Path, name: str, column: str, shown: Callable[[float], str]
-) -> None:
-    last = records(runs / RICH, "train")[1899][column]
-    page = open_page(at(RICH, **{"from": 1800, "to": 1900}))
-    panel(page, name)
-    shows(page, f"#{name} .legend", shown(last))
+def test_curves_of_training_show_the_last_value_of_the_window(visit: Open, runs: Path) -> None:
+    last = records(runs / RICH, "train")[1899]
+    page = visit(at(RICH, **{"from": 1800, "to": 1900}))
+    panel(page, "optimiser")
+    shows(page, "#optimiser .legend", f"{last['learning_rate']:.2e}".replace("e-0", "e-"))
+    shows(page, "#optimiser .legend", f"{last['grad_norm']:.3f}")
+    panel(page, "speed")
+    shows(page, "#speed .legend", f"{last['tokens_per_sec'] / 1000:.3f}".replace(".", " "))
+    shows(page, "#speed .legend", f"{last['step_time']:.2f} s")
 
 
-def test_the_machine_shows_memory_and_load(open_page: Open, runs: Path) -> None:
+def test_the_machine_shows_memory_and_load(visit: Open, runs: Path) -> None:
     last = records(runs / RICH, "system")[-1]
-    page = open_page(at(RICH))
+    page = visit(at(RICH), keep=True)
     panel(page, "machine")
     shows(page, "#machine", f"{last['gpu_memory_used'] / 1e9:.1f} GB")
     shows(page, "#machine", f"{100 * last['gpu_utilization']:.0f} %")
@@ -111,16 +103,16 @@ def test_the_machine_shows_memory_and_load(open_page: Open, runs: Path) -> None:
     shows(page, "#machine", f"{100 * last['host_cpu']:.0f} %")
 
 
-def test_entropy_stands_beside_cross_entropy(open_page: Open, runs: Path) -> None:
+def test_entropy_stands_beside_cross_entropy(visit: Open, runs: Path) -> None:
     last = records(runs / RICH, "fixed_eval")[-1]
-    page = open_page(at(RICH))
+    page = visit(at(RICH), keep=True)
     panel(page, "entropy")
     shows(page, "#entropy .legend", f"{last['entropy']:.3f}")
 
 
-def test_checkpoints_show_score_and_components(open_page: Open, runs: Path) -> None:
+def test_checkpoints_show_score_and_components(visit: Open, runs: Path) -> None:
     checkpoint = next(c for c in open_run(runs / RICH).checkpoints() if c.step == 1200)
-    page = open_page(at(RICH))
+    page = visit(at(RICH), keep=True)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     panel(page, "checkpoints")
     row = page.locator("#checkpoints tbody tr").filter(has_text=re.compile(r"^1\s200"))
@@ -135,21 +127,21 @@ def test_checkpoints_show_score_and_components(open_page: Open, runs: Path) -> N
     assert page.evaluate("navigator.clipboard.readText()") == str(checkpoint.path)
 
 
-def test_alerts_say_what_to_do(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_alerts_say_what_to_do(visit: Open) -> None:
+    page = visit(at(RICH), keep=True)
     panel(page, "alerts")
     shows(page, "#alerts .alert", "Halve the learning rate, or use a checkpoint near step 900.")
     expect(page.locator("#alerts > .panel-body > .alerts > .alert")).to_have_count(2)
     shows(page, "#alerts summary", "1 resolved")
 
 
-def test_predictions_differ_word_by_word_from_the_truth(open_page: Open, runs: Path) -> None:
+def test_predictions_differ_word_by_word_from_the_truth(visit: Open, runs: Path) -> None:
     rows = [
         json.loads(line)
         for line in (runs / RICH / "predictions" / "predictions.jsonl").read_text().splitlines()
     ]
     wrong = next(row for row in rows if not row["exact_match"] and row["pattern"] == "factual")
-    page = open_page(at(RICH, prompt=wrong["prompt_id"], said=wrong["step"]))
+    page = visit(at(RICH, prompt=wrong["prompt_id"], said=wrong["step"]))
     panel(page, "predictions")
     shows(page, "#predictions .diff", "")
     missing = "".join(page.locator("#predictions .diff del").all_inner_texts())
@@ -163,16 +155,16 @@ def test_predictions_differ_word_by_word_from_the_truth(open_page: Open, runs: P
     shows(page, "#predictions .timeline b", f"step {wrong['step'] + 100}")
 
 
-def test_samples_are_filtered_by_what_became_of_them(open_page: Open, runs: Path) -> None:
+def test_samples_are_filtered_by_what_became_of_them(visit: Open, runs: Path) -> None:
     forgotten = open_run(runs / RICH).verdict().to_json()["evidence"]["samples"]["forgotten"]
-    page = open_page(at(RICH, history="forgotten"))
+    page = visit(at(RICH, history="forgotten"))
     panel(page, "samples")
     shows(page, "#samples", f"of {forgotten}")
     assert set(page.locator("#samples tbody td:nth-child(6)").all_inner_texts()) == {"forgotten"}
 
 
-def test_the_log_is_filtered_and_searched(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_the_log_is_filtered_and_searched(visit: Open) -> None:
+    page = visit(at(RICH))
     panel(page, "log")
     shows(page, "#log", "step 2000 of 2000")
     page.locator("#log select").select_option("error")
@@ -183,8 +175,8 @@ def test_the_log_is_filtered_and_searched(open_page: Open) -> None:
     shows(page, "#log .footnote", "20 of 20 lines that fit")
 
 
-def test_configuration_and_provenance_are_there(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_configuration_and_provenance_are_there(visit: Open) -> None:
+    page = visit(at(RICH), keep=True)
     panel(page, "configuration")
     shows(page, "#configuration", "learning_rate: 0.0002")
     shows(page, "#configuration", "xxh3:9b1c2f")

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from page.conftest import HOSTILE, OTHER, RICH
-from page.page_actions import at, panel, shows, text, until
+from page.page_actions import at, holds, panel, shows, text, until
 
 Open = Callable[..., Any]
 
@@ -33,8 +33,7 @@ def test_a_drag_zooms_all_charts_and_the_link_keeps_it(open_page: Open) -> None:
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 60, steps=4)
     page.mouse.up()
     page.wait_for_url(re.compile(r"from=(49\d|50\d)&to=(99\d|100\d)"))
-    page.wait_for_timeout(500)
-    assert any("from=" in url and "y=loss" in url for url in asked)
+    holds(page, lambda: any("from=" in url and "y=loss" in url for url in asked))
     page.reload()
     until(page, "document.querySelector('[aria-label=\"from step\"]')?.value")
     assert 490 <= int(page.get_by_label("from step").input_value()) <= 505
@@ -76,13 +75,20 @@ def test_dark_is_the_system_s_or_the_reader_s_choice(open_page: Open) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == light
 
 
-@pytest.mark.parametrize("place", [at(RICH), "#", f"#compare={RICH},{OTHER}", at(HOSTILE)])
-def test_a_phone_never_scrolls_sideways(open_page: Open, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "filled"),
+    [
+        (at(RICH), ".panel[id]"),
+        ("#", ".runs-table tbody tr"),
+        (f"#compare={RICH},{OTHER}", "main .u-over"),
+        (at(HOSTILE), ".panel[id]"),
+    ],
+)
+def test_a_phone_never_scrolls_sideways(open_page: Open, place: str, filled: str) -> None:
     page = open_page(place, viewport={"width": 390, "height": 844}, has_touch=True)
-    page.locator("h1").wait_for()
-    for _ in range(12):
-        page.mouse.wheel(0, 700)
-        page.wait_for_timeout(120)
+    page.locator(filled).first.wait_for()
+    for name in page.locator(".panel[id]").evaluate_all("panels => panels.map(panel => panel.id)"):
+        panel(page, name)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -109,8 +115,8 @@ def test_everything_can_be_done_by_keyboard(open_page: Open) -> None:
     assert page.locator("#log .panel-toggle").get_attribute("aria-expanded") == "false"
 
 
-def test_arrows_read_a_chart(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_arrows_read_a_chart(visit: Open) -> None:
+    page = visit(at(RICH))
     shows(page, "#loss .legend", "0.")
     page.locator("#loss .chart").focus()
     before = text(page, "#loss .legend")
@@ -124,8 +130,8 @@ def test_arrows_read_a_chart(open_page: Open) -> None:
     page.wait_for_url(re.compile(r"^[^&]*$"))
 
 
-def test_every_control_has_a_name(open_page: Open) -> None:
-    page = open_page(at(RICH))
+def test_every_control_has_a_name(visit: Open) -> None:
+    page = visit(at(RICH), keep=True)
     for name in ("patterns", "layers", "checkpoints", "predictions", "samples", "log", "configuration"):
         panel(page, name)
     nameless = page.evaluate(
@@ -137,8 +143,8 @@ def test_every_control_has_a_name(open_page: Open) -> None:
     assert nameless == []
 
 
-def test_runs_are_compared(open_page: Open) -> None:
-    page = open_page("#")
+def test_runs_are_compared(visit: Open) -> None:
+    page = visit("")
     for name in (RICH, OTHER):
         page.locator("main").get_by_label(f"Compare {name}").check()
     page.locator("main").get_by_role("link", name="Compare 2 runs").click()
@@ -150,10 +156,10 @@ def test_runs_are_compared(open_page: Open) -> None:
     shows(page, "main .legend", "%")
 
 
-def test_a_chart_is_saved_as_a_picture(open_page: Open, tmp_path: Path) -> None:
-    page = open_page(at(RICH))
+def test_a_chart_is_saved_as_a_picture(visit: Open, tmp_path: Path) -> None:
+    page = visit(at(RICH))
     shows(page, "#loss .legend", "0.")
-    page.wait_for_timeout(500)
+    page.locator("#loss .u-over").wait_for()
     page.keyboard.press("e")
     with page.expect_download() as download:
         page.get_by_role("button", name="Loss in nats per completion token").click()
@@ -163,21 +169,18 @@ def test_a_chart_is_saved_as_a_picture(open_page: Open, tmp_path: Path) -> None:
     assert np.frombuffer(picture.read_bytes()[16:24], ">u4")[0] > 600
 
 
-def test_runs_are_sorted_by_their_headings(open_page: Open) -> None:
-    page = open_page("#")
+def test_runs_are_sorted_by_their_headings(visit: Open) -> None:
+    page = visit("")
     names = page.locator(".runs-table tbody th a")
     page.get_by_role("button", name="Exact match").click()
     page.locator("th[aria-sort=descending]").filter(has_text="Exact match").wait_for()
     until(page, "document.querySelectorAll('.runs-table tbody tr').length === 4")
-    page.wait_for_timeout(500)
-    shares = [
-        float(value.replace("\u202f%", ""))
-        for value in page.locator(".runs-table tbody td:nth-child(7)").all_inner_texts()
-        if "%" in value
-    ]
-    assert len(shares) == 3
-    assert shares == sorted(shares, reverse=True)
+
+    def shares() -> list[float]:
+        shown = page.locator(".runs-table tbody td:nth-child(7)").all_inner_texts()
+        return [float(value.replace("\u202f%", "")) for value in shown if "%" in value]
+
+    holds(page, lambda: len(shares()) == 3 and shares() == sorted(shares(), reverse=True))
     page.get_by_role("button", name=re.compile("^Run")).click()
     page.locator("th[aria-sort=ascending]").filter(has_text="Run").wait_for()
-    page.wait_for_timeout(500)
-    assert names.all_inner_texts() == sorted(names.all_inner_texts())
+    holds(page, lambda: names.all_inner_texts() == sorted(names.all_inner_texts()))

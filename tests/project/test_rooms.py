@@ -61,31 +61,23 @@ def test_every_folder_is_a_known_room() -> None:
     assert folders <= set(ROOMS)
 
 
-def loaded_by(arguments: list[str]) -> set[str]:
-    """Top-level modules that `fettle ARGUMENTS` loads, in a process of its own."""
-    program = (
-        "import sys\n"
-        f"sys.argv = ['fettle', *{arguments!r}]\n"
-        "from fettle.cli import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print('MODULES', *{name.split('.')[0] for name in sys.modules})\n"
-    )
+def loaded_by(*stages: str) -> list[set[str]]:
+    """Modules that are loaded after each piece of code, run one after the other in a process of its own."""
+    told = "print('MODULES', *sys.modules)"
+    program = "\n".join(["import sys", *(f"{stage}\n{told}" for stage in stages)])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return set(done.stdout.rsplit("MODULES", 1)[1].split())
+    return [set(line.split()) for line in done.stdout.splitlines() if line.startswith("MODULES")]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_help_loads_nothing_heavy() -> None:
+    commands = [
         ["--help"],
         ["train", "--help"],
         ["lens", "extract", "--help"],
         ["verdict", "--help"],
         ["watch", "--help"],
         ["serve", "--help"],
-    ],
-)
-def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    ]
     heavy = {
         "torch",
         "transformers",
@@ -98,16 +90,26 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
         "pydantic",
         "textual",
     }
-    assert not loaded_by(arguments) & heavy
+    stages = [
+        f"from fettle.cli import cli\ncli.main({command}, standalone_mode=False)" for command in commands
+    ]
+    for command, modules in zip(commands, loaded_by(*stages), strict=True):
+        assert not modules & heavy, command
 
 
-def test_the_core_needs_no_torch() -> None:
-    program = (
-        "import sys, fettle, fettle.config, fettle.runs, fettle.data, fettle.metrics, fettle.decide\n"
-        "import fettle.report, fettle.api, fettle.server.app\n"
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
+def test_libraries_are_loaded_once_they_are_needed() -> None:
+    started, reading, core = loaded_by(
+        "from pathlib import Path\nfrom fettle.server.app import create_app\n"
+        "from fettle.server.settings import Settings\ncreate_app(Settings(Path()))",
+        "from fettle.server.context import load_rooms\nload_rooms()",
+        "import fettle.config, fettle.runs, fettle.data, fettle.metrics, fettle.decide\n"
+        "import fettle.report, fettle.api",
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    # A server starts without what only numbers need.
+    assert not started & {"numpy", "scipy", "matplotlib", "torch", "fettle.decide"}
+    # Runs are listed and read without scipy, a third of a second and 17 MB.
+    assert "scipy" not in reading
+    assert not core & {"torch", "transformers"}
 
 
 def test_every_public_name_is_there() -> None:
@@ -117,23 +119,3 @@ def test_every_public_name_is_there() -> None:
         assert getattr(fettle, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'skore'"):
         _ = fettle.skore
-
-
-def test_a_server_starts_without_the_libraries_that_only_numbers_need() -> None:
-    code = (
-        "import sys; from pathlib import Path; from fettle.server.app import create_app; "
-        "from fettle.server.settings import Settings; create_app(Settings(Path())); "
-        "print({'numpy', 'scipy', 'matplotlib', 'torch', 'fettle.decide'} & set(sys.modules))"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "set()"
-
-
-def test_runs_are_listed_and_read_without_scipy() -> None:
-    """It takes a third of a second and 17 MB: what computes with it loads it."""
-    code = (
-        "import sys; from fettle.server.context import load_rooms; load_rooms(); "
-        "print('scipy' in sys.modules)"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from fettle.cli import cli
 from fettle.cli.serve import is_news
+from fettle.errors import RunError
 from server.live_server import serving
 from server.runs_on_disk import begin, finished
 
@@ -178,7 +181,7 @@ def test_an_open_address_takes_addresses_and_its_own_names_only(guarded: httpx.C
 def test_a_given_token_and_a_further_name_are_taken(tmp_path: Path) -> None:
     begin(tmp_path / "runs" / "a")
     options = ("--token", "s3cret", "--allow-host", "Lab.Example")
-    with serving(tmp_path / "runs", *options) as client:
+    with serving(tmp_path / "runs", *options, new_interpreter=True) as client:
         assert client.headers["authorization"] == "Bearer s3cret"
         assert client.get("/api/runs", headers={"Host": "lab.example"}).status_code == 200
         assert client.get("/api/runs", headers={"Authorization": "Bearer other"}).status_code == 401
@@ -281,13 +284,13 @@ def test_the_command_prints_one_line_and_cures(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "fettle", "serve", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    done = run(str(tmp_path / "none"))
-    assert done.returncode == 1
-    assert re.fullmatch(r"fettle: .* is no folder\. .*fettle serve FOLDER\n", done.stderr)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run(str(tmp_path), "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
-    assert "cannot listen on 127.0.0.1" in done.stderr
+    assert re.fullmatch(r"fettle: cannot listen on 127\.0\.0\.1:\d+: .*\n", done.stderr)
+    result = CliRunner().invoke(cli, ["serve", str(tmp_path / "none")])
+    assert isinstance(result.exception, RunError)
+    assert re.fullmatch(r".* is no folder\. .*fettle serve FOLDER", str(result.exception))
 
 
 def test_what_is_cut_off_when_the_server_stops_is_no_news() -> None:

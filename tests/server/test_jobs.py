@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,17 @@ def _json(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
 
 
-@pytest.mark.timeout(600)
-def test_the_life_of_jobs_over_two_servers(root: Path) -> None:
+def served(root: Path) -> AbstractContextManager[httpx.Client]:
+    """A server that looks at its jobs often."""
+    return serving(root, "--control", constants={"fettle.server.job_runner.INTERVAL_SECONDS": 0.05})
+
+
+def test_a_job_is_paused_over_one_server_and_goes_on_over_the_next(root: Path) -> None:
     (root / "configs").mkdir()
     (root / "configs" / "b.yaml").write_text(
         YAML.replace("./base", "../base").replace("train.jsonl", "../train.jsonl")
     )
-    with serving(root, "--control") as client:
+    with served(root) as client:
         a = post(client, config=YAML).json()
         assert (a["state"], a["queue_position"], a["has_run"]) == ("queued", 1, False)
         b, c = (
@@ -126,8 +130,10 @@ def test_the_life_of_jobs_over_two_servers(root: Path) -> None:
         assert client.get(f"/api/runs/{a}").json()["state"] == "paused"
         listed = client.get(JOBS).json()["jobs"]
         assert [(job["job_id"], job["queue_position"]) for job in listed] == [(c, None), (b, 1), (a, None)]
+        assert client.get(f"{JOBS}/{b}").json()["config"].startswith(f"model: {root / 'base'}")
+        assert post(client, f"{JOBS}/{b}/cancel").json()["state"] == "cancelled"
 
-    with serving(root, "--control") as client:
+    with served(root) as client:
         assert state(client, a) == "paused"
         control(client, a, "resume")
         becomes(client, a, "running")
@@ -137,13 +143,23 @@ def test_the_life_of_jobs_over_two_servers(root: Path) -> None:
         assert RunReader(root / a).state() == "interrupted"
         saved = client.get(f"/api/training/checkpoints/{a}").json()["checkpoints"]
         assert [checkpoint["step"] for checkpoint in saved] == [ended["step"]]
+    assert [action for action, _ in obeyed(root / a)][:2] == ["pause", "resume"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_job_has_failed_and_a_cancelled_one_goes_on_where_it_was_saved(root: Path) -> None:
+    with served(root) as client:
+        a, b = (post(client, config=YAML).json()["job_id"] for _ in range(2))
+        becomes(client, a, "running")
+        post(client, f"{JOBS}/{a}/cancel")
+        ended = becomes(client, a, "cancelled")
 
         becomes(client, b, "running")
         pid = client.get(f"/api/runs/{b}").json()["status"]["pid"]
         os.kill(pid, signal.SIGKILL)
         failed = becomes(client, b, "failed")
         assert (failed["error"], failed["exit_code"]) == ("The process was killed by SIGKILL.", -9)
-        assert failed["config"].startswith(f"model: {root / 'base'}")
         assert isinstance(failed["log"], list)
 
         # Again: it goes on where it was saved, and is stopped from its run.
@@ -153,4 +169,4 @@ def test_the_life_of_jobs_over_two_servers(root: Path) -> None:
         control(client, a, "stop")
         becomes(client, a, "cancelled")
     assert [record["step"] for record in RunReader(root / a).records("resume")] == [ended["step"]]
-    assert [action for action, _ in obeyed(root / a)] == ["pause", "resume", "stop"]
+    assert [action for action, _ in obeyed(root / a)] == ["stop"]

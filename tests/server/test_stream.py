@@ -20,6 +20,7 @@ import pytest
 from fettle.runs import EventLog, RunFolder
 from fettle.runs.folder import hold
 from fettle.runs.row_stream import RowLog
+from fettle.server.feed import INTERVAL_SECONDS
 from server.live_server import serving
 from server.runs_on_disk import begin, evaluate, finished, train, write_status
 
@@ -113,10 +114,16 @@ class Live:
         return str(self.client.get("/api/runs/live").json()["cursor"])
 
 
+FEED = "fettle.server.feed"
+QUICK: dict[str, float] = {f"{FEED}.INTERVAL_SECONDS": 0.01, f"{FEED}.STATUS_SECONDS": 0.1}
+
+
 @contextmanager
-def training(path: Path) -> Generator[Live]:
+def training(path: Path, **constants: float) -> Generator[Live]:
+    """A run that begins, watched by a quick server; `constants` are those of the feed."""
     folder, log = begin(path / "runs" / "live")
-    with folder.lock(), serving(path / "runs") as client:
+    told = {**QUICK, **{f"{FEED}.{name}": value for name, value in constants.items()}}
+    with folder.lock(), serving(path / "runs", constants=told) as client:
         yield Live(folder, log, client)
 
 
@@ -139,14 +146,14 @@ def test_what_is_logged_arrives_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_batches_come_at_most_ten_times_a_second(tmp_path: Path) -> None:
-    with training(tmp_path) as live:
+    with training(tmp_path, INTERVAL_SECONDS=INTERVAL_SECONDS) as live:
         watcher = Watcher(live.client, "live")
         watcher.until(lambda: watcher.named("status"))
         started = time.monotonic()
-        for step in range(1, 1001):
+        for step in range(1, 301):
             train(live.log, range(step, step + 1))
             time.sleep(0.001)
-        watcher.until(lambda: len(watcher.steps()) == 1000)
+        watcher.until(lambda: len(watcher.steps()) == 300)
         seconds = time.monotonic() - started
         assert 1 <= len(watcher.named("rows")) <= 10 * seconds + 2
 
@@ -250,7 +257,7 @@ def test_the_status_is_told_when_it_changes(tmp_path: Path) -> None:
         write_status(live.folder, state="running", step=77)
         watcher.until(lambda: watcher.named("status")[-1].data["step"] == 77)
         assert watcher.named("status")[-1].data["status"]["step"] == 77
-        time.sleep(1.5)
+        time.sleep(0.3)
         assert len(watcher.named("status")) == 2  # Only when it changed.
 
 
@@ -288,21 +295,21 @@ def test_a_stream_goes_on_while_checkpoints_of_an_ended_run_are_evaluated(tmp_pa
     log.append("end", {"step": 2, "state": "completed"})
     log.close()
     rows = RowLog(folder.evaluations_path, "evaluation")
-    with serving(tmp_path / "runs") as client:
+    with serving(tmp_path / "runs", constants=QUICK) as client:
         with hold(folder.evaluations_lock_path, "busy"):
             watcher = Watcher(client, "live")
             watcher.until(lambda: watcher.named("columns"))
             rows.append([{"step": 2, "data": "hard", "exact_match": 0.5}])
             watcher.until(lambda: watcher.named("rows"))
             assert list(watcher.named("rows")[0].data) == ["evaluation"]
-            time.sleep(1.2)
+            time.sleep(0.3)
             assert not watcher.named("end")
         watcher.until(watcher.ended.is_set)
         assert watcher.events[-1].name == "end"
 
 
 def test_a_slow_reader_is_dropped_to_the_latest_and_slows_nobody(tmp_path: Path) -> None:
-    with training(tmp_path) as live:
+    with training(tmp_path, KEPT_BATCHES=8) as live:
         url = live.client.base_url
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -310,8 +317,8 @@ def test_a_slow_reader_is_dropped_to_the_latest_and_slows_nobody(tmp_path: Path)
             slow.sendall(b"GET /api/stream?run=live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             watcher = Watcher(live.client, "live")
             watcher.until(lambda: watcher.named("status"))
-            text = "x" * 50_000
-            for i in range(160):  # 8 MB: more than any buffer between, in more batches than are kept.
+            text = "x" * 300_000
+            for i in range(36):  # 11 MB: more than any buffer between, in more batches than are kept.
                 live.log.append("note", {"i": i, "text": text})
                 watcher.until(
                     lambda i=i: [r["i"] for e in watcher.named("rows") for r in e.data["note"]][-1:] == [i]
@@ -325,7 +332,7 @@ def test_a_slow_reader_is_dropped_to_the_latest_and_slows_nobody(tmp_path: Path)
             live.log.append("note", {"i": 999})
             while b'"i":999' not in received[-200_000:]:
                 received += slow.recv(1 << 16)
-            assert len(received) < 7_000_000
+            assert len(received) < 36 * len(text)
 
 
 def test_too_many_readers_are_turned_away_and_places_come_free(tmp_path: Path) -> None:
@@ -350,10 +357,10 @@ def test_too_many_readers_are_turned_away_and_places_come_free(tmp_path: Path) -
         assert client.get("/api/health").json()["clients"] == most
         for line in lines:
             line.close()
-        for _ in range(300):
+        for _ in range(1500):
             if client.get("/api/health").json()["clients"] == 0:
                 break
-            time.sleep(0.1)
+            time.sleep(0.02)
         assert client.get("/api/health").json()["clients"] == 0
         watcher = Watcher(client, "live")
         watcher.until(lambda: watcher.named("status"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from fettle.api import open_run
 from fettle.cli import cli
@@ -30,6 +30,11 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     )  # fmt: skip
 
 
+def printed(*arguments: str) -> Result:
+    """The same in this process, which need not load everything again."""
+    return CliRunner().invoke(cli, ["watch", *arguments], env={"COLUMNS": "100"})
+
+
 def test_a_pipe_is_told_where_to_go(tmp_path: Path) -> None:
     done = run(str(finished(tmp_path / "run").path))
     assert done.returncode == 2
@@ -43,8 +48,8 @@ def test_once_prints_every_panel(tmp_path: Path) -> None:
     path = write_rich_run(
         tmp_path, RichRun(steps=400, eval_every=100, nan_steps=(), inf_steps=(), spike_steps=())
     )
-    done = run(str(path), "--once")
-    assert done.returncode == 0, done.stderr
+    done = printed(str(path), "--once")
+    assert done.exit_code == 0, done.output
     for told in ("Loss, nats per token", "Fixed eval, step 400", "EM by pattern", "LoRA layers",
                  "Speed and memory", "Alerts", "Log", "✓ completed"):  # fmt: skip
         assert told in done.stdout
@@ -54,7 +59,7 @@ def test_once_prints_every_panel(tmp_path: Path) -> None:
 
 def test_once_as_json_has_the_same_facts(tmp_path: Path) -> None:
     folder = finished(tmp_path / "run")
-    done = run(str(folder.path), "--once", "--json")
+    done = printed(str(folder.path), "--once", "--json")
     value = orjson.loads(done.stdout)
     reader = open_run(folder.path)
     assert value["verdict"]["action"] == reader.verdict().action
@@ -63,13 +68,14 @@ def test_once_as_json_has_the_same_facts(tmp_path: Path) -> None:
     assert value["refusal"] == reader.refusal()
 
 
-def test_without_a_run_the_newest_is_taken(tmp_path: Path) -> None:
+def test_without_a_run_the_newest_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = finished(tmp_path / "b"), finished(tmp_path / "deep" / "a")
     for folder, time in ((old, 1_000_000_000), (new, 2_000_000_000)):
         for file in (folder.status_path, folder.metadata_path):
             os.utime(file, (time, time))
-    for arguments, cwd in (((), tmp_path), ((str(tmp_path),), None)):
-        done = run(*arguments, "--once", "--json", cwd=cwd)
+    monkeypatch.chdir(tmp_path)
+    for arguments in ((), (str(tmp_path),)):
+        done = printed(*arguments, "--once", "--json")
         assert orjson.loads(done.stdout)["summary"]["name"] == "a"
 
 
@@ -98,8 +104,8 @@ def test_a_file_of_another_tool_is_shown(tmp_path: Path) -> None:
     path.write_bytes(
         b"".join(b'{"step": %d, "train_loss": %f, "eval_loss": 1.5}\n' % (i, 1 / i) for i in range(1, 31))
     )
-    done = run(str(path), "--once")
-    assert done.returncode == 0, done.stderr
+    done = printed(str(path), "--once")
+    assert done.exit_code == 0, done.output
     assert "0.033" in done.stdout
     assert "1.500" in done.stdout
 
