@@ -11,7 +11,18 @@ import numpy as np
 
 from fettle.decide.regression import CROSS_ENTROPY
 from fettle.metrics.intervals import wilson_interval
-from fettle.report.figure import BEST, EXACT_MATCH, INK, NOT_FINITE, QUIET, TRAIN, VALIDATION, arrange, panels, quiet
+from fettle.report.figure import (
+    BEST,
+    EXACT_MATCH,
+    INK,
+    NOT_FINITE,
+    QUIET,
+    TRAIN,
+    VALIDATION,
+    arrange,
+    panels,
+    quiet,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
