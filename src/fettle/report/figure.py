@@ -46,7 +46,7 @@ def quiet(axis: Axes) -> None:
 
 
 def arrange(figure: Figure) -> None:
-    """Lay out once and for all files: with an engine in place each `savefig` does it again, by drawing twice."""
+    """Lay out once for all files: with an engine in place each `savefig` does it again, and draws twice."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
