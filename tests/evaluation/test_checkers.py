@@ -13,7 +13,15 @@ import pytest
 from fettle.config import checker_config
 from fettle.data import Example
 from fettle.errors import ConfigError
-from fettle.evaluation.checkers import Check, Checker, Reference, build_checker, judged, rank_choices, reference
+from fettle.evaluation.checkers import (
+    Check,
+    Checker,
+    Reference,
+    build_checker,
+    judged,
+    rank_choices,
+    reference,
+)
 
 
 def verdict(settings: dict[str, Any] | str, answer: str, right: str, **fields: Any) -> Check:

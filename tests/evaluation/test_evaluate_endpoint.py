@@ -379,7 +379,11 @@ def test_an_hour_of_the_machine_has_its_price(root: Path, faulty: FaultyServer) 
     unpriced = ask(root, faulty.url, "run", generation=GREEDY, endpoint=prices)
     assert unpriced.metadata["cost"] is None
     local = fettle.evaluate(
-        root / "run", config={"price_per_hour": 7200.0}, checkpoints="10", out=root / "eval_runs", report=False
+        root / "run",
+        config={"price_per_hour": 7200.0},
+        checkpoints="10",
+        out=root / "eval_runs",
+        report=False,
     )
     metadata = json.loads((local.folder / "metadata.json").read_text())
     assert metadata["cost"] == pytest.approx(2 * metadata["seconds"])
