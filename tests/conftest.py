@@ -1,5 +1,6 @@
 """Shared by every test: one torch thread, an offline hub, real data where it is."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ import pytest
 from page.browser import chromium
 
 REAL_DATA = Path(os.environ.get("FETTLE_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: to look through all of it again takes a collection half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

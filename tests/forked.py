@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import tempfile
@@ -21,6 +22,8 @@ def forked(work: Callable[[], Any], environment: dict[str, str] | None = None) -
         told = Path(folder) / "told"
         child = os.fork()
         if child == 0:
+            # What it inherits is not its own to clean up, least of all in the midst of an import.
+            gc.freeze()
             # Whatever happens it ends here: what went on would be a second pytest.
             try:
                 told.write_bytes(_outcome(work, environment or {}))

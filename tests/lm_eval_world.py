@@ -34,7 +34,7 @@ def trained_model(kind: str = "qwen3", **changes: Any) -> Any:
     return model.eval()
 
 
-def write_tasks(folder: Path, count: int = 24) -> Path:
+def write_tasks(folder: Path, count: int = 12) -> Path:
     """A task of each kind of request; documents have very different lengths, some beyond the context."""
     rng = random.Random(0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,11 @@ class UserError(Exception):
     """What the service tells the user is wrong with the request."""
 
 
+@lru_cache
+def read_base(base: str) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+
+
 class Trained:
     """One LoRA model with its optimizer."""
 
@@ -53,11 +60,11 @@ class Trained:
         self.base, self.lora = base, lora
         if lora["rank"] > LARGEST_RANK:
             raise UserError(f"rank {lora['rank']} is above the largest, {LARGEST_RANK}")
-        transformers.set_seed(lora.get("seed") or 0)
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+            model = copy.deepcopy(read_base(base))
         except OSError:
             raise UserError(f"model {base} is not supported") from None
+        transformers.set_seed(lora.get("seed") or 0)
         modules = [*(ATTENTION if lora["train_attn"] else []), *(MLP if lora["train_mlp"] else [])]
         settings = peft.LoraConfig(
             task_type="CAUSAL_LM", r=lora["rank"], lora_alpha=ALPHA, target_modules=modules
@@ -103,6 +110,12 @@ class Trained:
                 "optimizer": self.optimizer.state_dict(),
             }
         )
+
+    def sampler(self) -> Trained:
+        """The weights as they are now."""
+        now = copy.copy(self)
+        now.model = copy.deepcopy(self.model)
+        return now
 
     @classmethod
     def restored(cls, state: dict[str, Any], *, optimizer: bool) -> Trained:
@@ -397,8 +410,7 @@ def tinker_app(service: Service) -> FastAPI:
 
         def save() -> Any:
             session = f"sampler-{uuid.uuid4().hex}"
-            trained = service.models[model_id]
-            service.samplers[session] = Trained.restored(trained.state(), optimizer=False)
+            service.samplers[session] = service.models[model_id].sampler()
             return {"type": "save_weights_for_sampler", "sampling_session_id": session}
 
         return {"request_id": service.submit(save, model_id, body["seq_id"])}
@@ -486,6 +498,7 @@ class TinkerServer:
         """Also from the process of a trainer: whoever started it, `kill` finds it."""
         process = os.fork()
         if process == 0:
+            gc.freeze()
             try:
                 self.pid_file.write_text(str(os.getpid()))
                 warnings.simplefilter("ignore")
@@ -494,7 +507,7 @@ class TinkerServer:
             finally:
                 os._exit(1)
         while not self.answers():
-            time.sleep(0.05)
+            time.sleep(0.01)
 
     def answers(self) -> bool:
         try:
@@ -510,7 +523,7 @@ class TinkerServer:
             os.waitpid(process, 0)
         except ChildProcessError:
             while self.answers():
-                time.sleep(0.05)
+                time.sleep(0.01)
 
     def freeze(self) -> None:
         """As a network does that loses every packet: nothing is refused, nothing answers, nothing is lost."""

@@ -38,7 +38,7 @@ def alike(draw: st.DrawFn) -> list[str]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(alike(), alike())
 def test_all_near_duplicates_are_found_and_no_others(indexed: list[str], asked: list[str]) -> None:
     assert near_duplicates(indexed, asked) == by_pairs(indexed, asked)

@@ -47,28 +47,29 @@ def nulls(seed: int, count: int, n: int, noise: float) -> tuple[SampleResults, d
     return draw(), {f"{i}": draw() for i in range(count)}
 
 
+# 5 % of 200 are 10, and of 60 are 3; more than these happens once in a hundred times.
+@pytest.mark.parametrize(("runs", "most"), [(60, 7), pytest.param(200, 17, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("metric", ["exact_match", "cross_entropy"])
-def test_a_family_of_equal_checkpoints_is_rarely_called_worse(metric: Metric) -> None:
+def test_a_family_of_equal_checkpoints_is_rarely_called_worse(metric: Metric, runs: int, most: int) -> None:
     false = 0
-    for seed in range(200):
+    for seed in range(runs):
         base, candidates = nulls(seed, 20, 300, 0.1)
         found = changes(("base", base), candidates, metric, margin=0.0)
         false += any(change.outcome in ("regressed", "improved") for change in found)
-    # 5 % of 200 are 10; 18 or more happen once in a hundred times.
-    assert false <= 18
+    assert false <= most
 
 
 def test_a_small_regression_among_many_is_found() -> None:
     found = false = 0
-    for seed in range(60):
+    for seed in range(30):
         base, candidates = nulls(seed, 20, 2000, 0.1 / np.sqrt(2))
         worse = candidates["7"]
         candidates["7"] = table(worse.cross_entropy_sum + 0.1, worse.exact_match)  # 0.01 nats a token
         outcome = {c.name: c.outcome for c in changes(("base", base), candidates, "cross_entropy")}
         found += outcome["7"] == "regressed"
         false += len({o for name, o in outcome.items() if name != "7"} & {"improved", "regressed"}) > 0
-    assert found >= 0.85 * 60
-    assert false <= 8
+    assert found >= 0.85 * 30
+    assert false <= 4
 
 
 def test_one_candidate_is_tested_as_scipy_tests_it() -> None:

@@ -259,9 +259,10 @@ def test_the_command_takes_checkers(
 ) -> None:
     monkeypatch.chdir(root)
     monkeypatch.setenv("COLUMNS", "120")
+    command = ["fettle", "eval", "run", "--checkpoints", "30", "--no-report"]
 
     def fettle_eval(*arguments: str) -> str:
-        monkeypatch.setattr("sys.argv", ["fettle", "eval", "run", "--checkpoints", "30", *arguments])
+        monkeypatch.setattr("sys.argv", [*command, *arguments])
         with pytest.raises(SystemExit) as exit:
             main()
         assert exit.value.code == 0

@@ -91,8 +91,8 @@ def test_leaving_early_is_not_passing(answer: str) -> None:
 def test_a_loop_without_end_is_ended() -> None:
     found = ran("while True: pass", seconds=1.0)
     assert (found.correct, found.reason) == (False, "it used up its CPU time")
-    found = ran("import time; time.sleep(1000)", seconds=1.0)
-    assert (found.correct, found.reason) == (False, "it took longer than 1 s")
+    found = ran("import time; time.sleep(1000)", seconds=0.2)
+    assert (found.correct, found.reason) == (False, "it took longer than 0.2 s")
 
 
 def test_memory_has_a_limit() -> None:
@@ -135,9 +135,10 @@ def test_what_it_started_dies_with_it_when_time_runs_out() -> None:
     assert alive(mark) == []
 
 
-def test_it_can_print_a_gigabyte() -> None:
-    loud = "import sys\nfor _ in range(1024): print('x' * (1 << 20)); sys.stderr.write('x' * (1 << 20))\n"
-    found = ran(loud + "def add(a, b): return a + b", seconds=60.0)
+@pytest.mark.parametrize("megabytes", [64, pytest.param(1024, marks=pytest.mark.slow)])
+def test_it_can_print_as_much_as_it_likes(megabytes: int) -> None:
+    loud = "print('x' * (1 << 20)); sys.stderr.write('x' * (1 << 20))"
+    found = ran(f"import sys\nfor _ in range({megabytes}): {loud}\ndef add(a, b): return a + b", seconds=60.0)
     assert found.correct is True
 
 

@@ -379,7 +379,11 @@ def test_an_hour_of_the_machine_has_its_price(root: Path, faulty: FaultyServer) 
     unpriced = ask(root, faulty.url, "run", generation=GREEDY, endpoint=prices)
     assert unpriced.metadata["cost"] is None
     local = fettle.evaluate(
-        root / "run", config={"price_per_hour": 7200.0}, checkpoints="10", out=root / "eval_runs"
+        root / "run",
+        config={"price_per_hour": 7200.0},
+        checkpoints="10",
+        out=root / "eval_runs",
+        report=False,
     )
     metadata = json.loads((local.folder / "metadata.json").read_text())
     assert metadata["cost"] == pytest.approx(2 * metadata["seconds"])
@@ -397,7 +401,7 @@ def test_the_command_evaluates_an_endpoint_alone(
         arguments = [
             "eval", "--endpoint", url, "--endpoint-model", "tiny", "--tokenizer", "tokenizer",
             "--data", "valid.jsonl", "--checker", "exact", "--max-new-tokens", "5",
-            "--set", "endpoint.prompt_price=1", "--set", "endpoint.completion_price=1",
+            "--set", "endpoint.prompt_price=1", "--set", "endpoint.completion_price=1", "--no-report",
         ]  # fmt: skip
         tiny_tokenizer().save_pretrained(root / "tokenizer")
         done = CliRunner().invoke(cli, arguments)

@@ -263,7 +263,7 @@ def test_the_command_prints_json_and_takes_models(
     Path("out").mkdir()
     Path("run").rename(Path(target, inside))
     arguments = [target, str(pristine / "base"), "--checkpoints", "last", "--no-base", "--max-samples", "9"]
-    monkeypatch.setattr("sys.argv", ["fettle", "eval", *arguments, "--json"])
+    monkeypatch.setattr("sys.argv", ["fettle", "eval", *arguments, "--no-report", "--json"])
     with pytest.raises(SystemExit) as exit:
         main()
     assert exit.value.code == 0

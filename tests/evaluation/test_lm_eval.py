@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -19,14 +20,16 @@ import torch
 import fettle
 from checkpoints_on_disk import save_adapter, save_base
 from fettle import score
+from fettle.cli import cli
 from fettle.config import EvaluationConfig
 from fettle.errors import ConfigError, DataError, ModelError
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.cached_model import CachedModel
 from fettle.evaluation.lm_eval_tasks import evaluate_subject, evaluate_tasks
 from fettle.evaluation.subject import Subject
-from lm_eval_world import TASKS, trained_model, write_tasks
-from tiny_models import tiny_tokenizer
+from forked import forked
+from lm_eval_world import CONTEXT, TASKS, trained_model, write_tasks
+from tiny_models import tiny_model, tiny_tokenizer
 
 lm_eval: Any = pytest.importorskip("lm_eval")
 lm_eval_tasks: Any = pytest.importorskip("lm_eval.tasks")
@@ -41,6 +44,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model() -> Any:
     return trained_model()
+
+
+@pytest.fixture(autouse=True)
+def described(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How often the harness asks pip and others what is on the machine, instead of what they say."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "torch.utils.collect_env.get_pretty_env_info", lambda: asked.append("") or "a machine"
+    )
+    return asked
 
 
 def theirs(model: Any, tokenizer: Any, folder: Path, tasks: Any = TASKS, **options: Any) -> dict[str, Any]:
@@ -98,7 +111,8 @@ def test_an_adapter_and_a_chat_template(folder: Path) -> None:
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        model: Any = peft.get_peft_model(trained_model("llama"), config).eval()
+        plain = tiny_model("llama", vocab_size=len(tokenizer), max_position_embeddings=CONTEXT)
+        model: Any = peft.get_peft_model(plain, config).eval()
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -191,13 +205,13 @@ def test_every_repetition_of_a_prompt_is_a_draw_of_its_own(model: Any) -> None:
     assert own.generate_until(requests) != first
 
 
-def test_an_adapter_by_its_folder(tmp_path: Path) -> None:
+def test_an_adapter_by_its_folder(model: Any, tmp_path: Path) -> None:
     from lm_eval.models.huggingface import HFLM
 
     from fettle.evaluation.lm_eval_model import FettleLM
 
     base, adapter = tmp_path / "base", tmp_path / "adapter"
-    trained_model().save_pretrained(base)
+    model.save_pretrained(base)
     tiny_tokenizer().save_pretrained(base)
     save_adapter(adapter, base, seed=3)
     requests = instances("loglikelihood", ("2 plus 3", " is 5."), ("", "the"))
@@ -254,8 +268,8 @@ def test_checkpoints_one_after_another_from_the_cache(
         assert [said(own, task) for task in tasks] == [said(before, task) for task in tasks]
 
 
-def test_modes_and_random_state_are_kept(folder: Path) -> None:
-    model, tokenizer = trained_model(), tiny_tokenizer()
+def test_modes_and_random_state_are_kept(model: Any, folder: Path) -> None:
+    model, tokenizer = copy.deepcopy(model), tiny_tokenizer()
     tokenizer.pad_token = None
     model.train()
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -265,8 +279,8 @@ def test_modes_and_random_state_are_kept(folder: Path) -> None:
     assert after == before
 
 
-def test_what_cannot_be_evaluated_is_named(folder: Path, tmp_path: Path) -> None:
-    model, tokenizer = trained_model(), tiny_tokenizer()
+def test_what_cannot_be_evaluated_is_named(model: Any, folder: Path, tmp_path: Path) -> None:
+    model, tokenizer = copy.deepcopy(model), tiny_tokenizer()
     with pytest.raises(ConfigError, match="is no folder"):
         ours(model, tokenizer, tmp_path / "nowhere", ["tiny_text"])
     text = (folder / "tiny_next.yaml").read_text().replace("documents.jsonl", "gone.jsonl")
@@ -304,7 +318,7 @@ def test_an_unknown_task_is_named(model: Any, folder: Path) -> None:
 
 
 def test_tasks_stand_beside_the_chats_of_an_evaluation(
-    folder: Path, root: Path, pristine: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, root: Path, described: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
     tasks = {"names": ["tiny_choice", "tiny_text"], "include_path": str(folder), "limit": 6}
@@ -319,10 +333,26 @@ def test_tasks_stand_beside_the_chats_of_an_evaluation(
         assert row["acc"] == raw["tiny_choice"]["acc,none"]
         assert row["acc_stderr"] == raw["tiny_choice"]["acc_stderr,none"]
     assert "lm_eval: " in (found.folder / "logs/step_10.log").read_text()
+    assert len(described) == 1
 
-    # Held-out chats are not needed where there are tasks.
-    asked_for = ["--tasks", "tiny_choice", "--include-path", str(folder), "--limit", "4", "--json"]
-    command = [sys.executable, "-m", "fettle", "eval", str(pristine / "base"), *asked_for]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert [row["data"] for row in json.loads(printed.stdout)["results"]] == ["tiny_choice"]
-    assert printed.stderr == ""
+
+def test_chats_are_not_needed_where_there_are_tasks(
+    folder: Path, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["eval", str(pristine / "base"), "--tasks", "tiny_choice", "--include-path", str(folder)]
+    asked += ["--limit", "4", "--json", "--no-report"]
+
+    def printed() -> None:
+        # The harness writes past `sys.stderr`, and so do the programs that it starts.
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), number)
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115 - until the process ends
+        cli.main(asked)
+
+    with pytest.raises(SystemExit) as ended:
+        forked(printed)
+    assert ended.value.code == 0
+    found = json.loads((tmp_path / "out").read_text())
+    assert [row["data"] for row in found["results"]] == ["tiny_choice"]
+    assert (tmp_path / "err").read_text() == ""

@@ -191,7 +191,7 @@ def test_a_tool_that_fails_is_left_out_and_the_evaluation_goes_on(
     monkeypatch.chdir(root)
     said: list[str] = []
     monkeypatch.setattr(mirrors.logger, "warning", lambda text, *parts: said.append(text.format(*parts)))
-    done = CliRunner().invoke(cli, ["eval", "run", "--mirror", "wandb,mlflow", "--json"])
+    done = CliRunner().invoke(cli, ["eval", "run", "--mirror", "wandb,mlflow", "--no-report", "--json"])
     assert done.exit_code == 0, done.output
     names = [row["name"] for row in json.loads(done.stdout)["results"]]  # Not a word of theirs among it.
     assert names == ["base", "step_10", "step_20", "step_30"]

@@ -84,18 +84,20 @@ class Watching(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        options: dict[str, Any] = {"poll_seconds": 0.02, "report": False, **self._options}
         try:
-            self.evaluation = evaluate_while_training(self._run, poll_seconds=0.1, **self._options)
+            self.evaluation = evaluate_while_training(self._run, **options)
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.error = error
 
 
 def until(true: Callable[[], Any], watching: Watching) -> None:
-    for _ in range(600):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         assert watching.error is None, watching.error
         if true():
             return
-        time.sleep(0.1)
+        time.sleep(0.02)
     pytest.fail("nothing came")
 
 
@@ -107,7 +109,7 @@ def rows(folder: RunFolder) -> list[dict[str, Any]]:
 
 def test_checkpoints_are_evaluated_as_they_appear_until_the_run_ends(trainer: Trainer) -> None:
     folder = trainer.folder
-    watching = Watching(folder.path)
+    watching = Watching(folder.path, report=True)
     until(lambda: len(rows(folder)) == 2, watching)
     trainer.save(20, spread=0.1)
     until(lambda: len(rows(folder)) == 3, watching)
@@ -189,8 +191,8 @@ def test_what_a_checker_finds_right_is_judged_as_well(trainer: Trainer, tmp_path
 def test_watching_again_adds_nothing_and_runs_nothing(trainer: Trainer) -> None:
     trainer.end()
     folder = trainer.folder
-    first = evaluate_while_training(folder.path)
-    again = evaluate_while_training(folder.path)
+    first = evaluate_while_training(folder.path, report=False)
+    again = evaluate_while_training(folder.path, report=False)
     assert [r.summary["samples_run"] for r in again.results] == [0, 0]
     assert len(rows(folder)) == 4  # another folder of results: rows of its own
     assert first.folder != again.folder

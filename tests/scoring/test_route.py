@@ -144,4 +144,6 @@ def test_compiled_and_parallel_wrappers_are_looked_into() -> None:
     compiled = torch.compile(model, backend="eager")
     assert decoder.unwrapped(compiled) is model
     sequences = random_sequences(4)
+    torch._dynamo.utils.counters.clear()
     np.testing.assert_allclose(score(compiled, sequences).logprob, score(model, sequences).logprob, atol=1e-5)
+    assert not torch._dynamo.utils.counters["frames"], "it is compiled for each length of the probe"

@@ -1,4 +1,4 @@
-"""FettleCallback in data-parallel training: real processes, launched as people launch them."""
+"""FettleCallback in data-parallel training: real processes, also launched as people launch them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +19,13 @@ from fettle import open_run, score  # noqa: E402
 from fettle.data import ChatEncoder, read_examples  # noqa: E402
 from fettle.runs import load_samples  # noqa: E402
 from tiny_models import tiny_tokenizer  # noqa: E402
+from train.several import several  # noqa: E402
+from train.trainer_process import main  # noqa: E402
 
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.timeout(280)
-def test_processes_share_the_fixed_eval_and_only_the_first_writes(tmp_path: Path) -> None:
-    """Seven chats over two processes; the second has one less, and none writes what the other did.
-
-    Of 6 steps, 4 are done: somebody asks the first process for a pause, and then to stop.
-    """
-    valid, out = tmp_path / "valid.jsonl", tmp_path / "out"
-    chats = [
-        [
-            {"role": "user", "content": f"what is {i} plus {i}" + " and why" * (i % 4)},
-            {"role": "assistant", "content": f"it is {2 * i}" + ", truly" * (i % 3)},
-        ]
-        for i in range(7)
-    ]
-    valid.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+def launch(valid: Path, out: Path) -> None:
     script = str(TESTS / "train" / "trainer_process.py")
     launched = subprocess.run(
         [
@@ -50,6 +39,32 @@ def test_processes_share_the_fixed_eval_and_only_the_first_writes(tmp_path: Path
         check=False,
     )
     assert launched.returncode == 0, launched.stderr[-3000:]
+
+
+def fork(valid: Path, out: Path) -> None:
+    several(lambda: main(str(valid), str(out)), 2)
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("start", [fork, pytest.param(launch, marks=pytest.mark.slow)])
+def test_processes_share_the_fixed_eval_and_only_the_first_writes(
+    tmp_path: Path, start: Callable[[Path, Path], None]
+) -> None:
+    """Seven chats over two processes; the second has one less, and none writes what the other did.
+
+    Of 6 steps, 4 are done: somebody asks the first process for a pause, and then to stop.
+    """
+    valid, out = tmp_path / "valid.jsonl", tmp_path / "out"
+    chats = [
+        [
+            {"role": "user", "content": f"what is {i} plus {i}" + " and why" * (i % 4)},
+            {"role": "assistant", "content": f"it is {2 * i}" + ", truly" * (i % 3)},
+        ]
+        for i in range(7)
+    ]
+    valid.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    start(valid, out)
 
     assert (out / "scored-0").read_text().split() == ["4", "4"]  # evals after steps 2 and 4
     assert (out / "scored-1").read_text().split() == ["3", "3"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ pytest.importorskip("transformers")
 
 import fettle
 from fettle.errors import ConfigError, RunError
+from forked import forked
 from tiny_models import tiny_model, tiny_tokenizer
 from train.sums import write_sums
 
@@ -156,28 +156,27 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path, held_out: fettle.Hel
         pass
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
 def test_the_accelerate_example_trains_stops_and_is_judged(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     pytest.importorskip("peft")
+    from accelerate.state import AcceleratorState
+
     tokenizer = tiny_tokenizer()
     tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     train_file = write_sums(tmp_path / "train.jsonl", range(24))
     valid_file = write_sums(tmp_path / "valid.jsonl", range(60, 66))
-    done = subprocess.run(
-        [
-            *(sys.executable, str(EXAMPLES / "accelerate_loop.py")),
-            *(str(tmp_path / "model"), str(train_file), str(valid_file)),
-            *("--output-dir", str(tmp_path / "out"), "--steps", "8", "--eval-steps", "4"),
-            *("--learning-rate", "1e-2"),
-        ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = ["--output-dir", str(tmp_path / "out"), "--steps", "8", "--eval-steps", "4"]
+    arguments += ["--learning-rate", "1e-2"]
+
+    def example() -> None:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        files = [tmp_path / "model", train_file, valid_file]
+        sys.argv = ["accelerate_loop.py", *map(str, files), *arguments]
+        runpy.run_path(str(EXAMPLES / "accelerate_loop.py"), run_name="__main__")
+
+    forked(example, {"ACCELERATE_USE_CPU": "true"})
     run = fettle.open_run(tmp_path / "out")
     assert run.state() == "completed"
     assert run.columns("train")["step"].tolist() == list(range(1, 9))

@@ -4,8 +4,8 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +25,7 @@ from fettle.scoring import score
 from fettle.train.job import train
 from fettle.train.local import LocalBackend
 from fettle.train.pipeline import DoneStep
+from forked import forked
 from tiny_models import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
@@ -146,24 +147,21 @@ def test_a_damaged_newest_checkpoint_is_skipped(project: Path, reference: Path, 
 
 
 def test_sigterm_saves_exits_with_75_and_goes_on(project: Path, reference: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "fettle",
-        "train",
-        str(project / "train.yaml"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while child.poll() is None and not (metrics.exists() and b'"train"' in metrics.read_bytes()):
-        time.sleep(0.005)
-    child.send_signal(signal.SIGTERM)
-    child.communicate(timeout=120)
-    if child.returncode == 0:
-        pytest.skip("the run was over before the signal came")
-    assert child.returncode == 75
+
+    def terminate() -> None:
+        while not (metrics.exists() and b'"train"' in metrics.read_bytes()):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def command() -> None:
+        threading.Thread(target=terminate, daemon=True).start()
+        sys.argv = ["fettle", "train", str(project / "train.yaml"), "--out", str(tmp_path / "run")]
+        main()
+
+    with pytest.raises(SystemExit) as ended:
+        forked(command)
+    assert ended.value.code == 75
     assert RunReader(tmp_path / "run").state() == "interrupted"
     assert run(project, tmp_path / "run").state == "completed"
     assert_same_run(tmp_path / "run", reference)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,15 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
 
 from fettle import Scores, Sequence, score
 from fettle.errors import ModelError
 from fettle.train.shared_scoring import shared_score
 from tiny_models import tiny_model
+from train.several import several
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 FIELDS = ("cross_entropy_sum", "tokens", "exact_match", "offsets", "logprob", "correct", "predicted")
 
 
@@ -35,34 +37,22 @@ def model() -> Any:
     return tiny_model("qwen3", vocab_size=97).eval()
 
 
-def work(rank: int, world: int, folder: str, fails: int | None) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
-    )
-    scored: Any = model()
-    if rank == fails:
-        scored = None
+def work(folder: Path, fails: int | None) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    scored: Any = None if rank == fails else model()
     try:
         scores = shared_score(scored, sequences(), batch_tokens=256)
     except (AttributeError, ModelError, TypeError) as error:
-        Path(folder, f"error-{rank}").write_text(f"{type(error).__name__}: {error}")
+        (folder / f"error-{rank}").write_text(f"{type(error).__name__}: {error}")
     else:
-        np.savez(f"{folder}/{rank}.npz", **{name: getattr(scores, name) for name in FIELDS})
+        np.savez(folder / f"{rank}.npz", **{name: getattr(scores, name) for name in FIELDS})
     torch.distributed.destroy_process_group()
-
-
-def run(folder: Path, world: int, fails: int | None = None) -> None:
-    # A child inherits sys.path, and finds this module by its name from wherever pytest was started.
-    root = str(Path(__file__).parents[2])
-    if root not in sys.path:
-        sys.path.append(root)
-    torch.multiprocessing.spawn(work, (world, str(folder), fails), nprocs=world)
 
 
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     alone: Scores = score(model(), sequences(), batch_tokens=256)
-    run(tmp_path, 2)
+    several(lambda: work(tmp_path, None), 2)
     for rank in range(2):
         shared = np.load(tmp_path / f"{rank}.npz")
         for name in ("tokens", "exact_match", "offsets", "correct", "predicted"):
@@ -72,7 +62,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
 
 
 def test_a_failure_of_one_process_reaches_all(tmp_path: Path) -> None:
-    run(tmp_path, 2, fails=1)
+    several(lambda: work(tmp_path, 1), 2)
     assert "process 1 could not score" in (tmp_path / "error-0").read_text()
     assert (tmp_path / "error-0").read_text().startswith(ModelError.__name__)
     assert (tmp_path / "error-1").exists()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from functools import lru_cache
@@ -63,7 +63,7 @@ def evaluate_tasks(
     harness = _imported("lm_eval")
     lm_model = _imported("fettle.evaluation.lm_eval_model")
     folders = [include_path] if isinstance(include_path, Path) else list(include_path or ())
-    with undisturbed(model), _random_state_kept():
+    with undisturbed(model), _random_state_kept(), _machine_described_once():
         lm = lm_model.FettleLM(
             model, tokenizer=deepcopy(tokenizer), batch_tokens=batch_tokens, scorer=scorer,
             answerer=answerer, progress=progress,
@@ -168,6 +168,24 @@ def _random_state_kept() -> Generator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numbers)
+
+
+@contextmanager
+def _machine_described_once() -> Generator[None]:
+    """With every evaluation the harness starts pip and others to describe the machine, for two seconds: once
+    is enough for all checkpoints."""
+    module: Any = import_module("torch.utils.collect_env")
+    describe = module.get_pretty_env_info
+    module.get_pretty_env_info = lambda: _described(describe)
+    try:
+        yield
+    finally:
+        module.get_pretty_env_info = describe
+
+
+@lru_cache(maxsize=1)
+def _described(describe: Callable[[], str]) -> str:
+    return describe()
 
 
 def _imported(name: str) -> Any:

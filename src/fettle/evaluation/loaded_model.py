@@ -54,8 +54,10 @@ class LoadedModel:
 
     def close(self) -> None:
         """Give the memory back."""
+        if self._model is None:
+            return
         self._name = self._model = self._structure = None
-        gc.collect()
+        gc.collect()  # Wrapped models refer to themselves.
 
     def _own_dtype(self) -> Any:
         return "auto" if self.device.type == "cuda" else torch.float32

@@ -11,7 +11,18 @@ import numpy as np
 
 from fettle.decide.regression import CROSS_ENTROPY
 from fettle.metrics.intervals import wilson_interval
-from fettle.report.figure import BEST, EXACT_MATCH, INK, NOT_FINITE, QUIET, TRAIN, VALIDATION, panels, quiet
+from fettle.report.figure import (
+    BEST,
+    EXACT_MATCH,
+    INK,
+    NOT_FINITE,
+    QUIET,
+    TRAIN,
+    VALIDATION,
+    arrange,
+    panels,
+    quiet,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +45,8 @@ def figures(section: Section) -> dict[str, Figure]:
     measured = [result for result in section.results if result.summary.get("calibration")]
     if measured:
         drawn["calibration"] = _calibration(section, measured)
+    for figure in drawn.values():
+        arrange(figure)
     return drawn
 
 

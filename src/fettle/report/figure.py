@@ -45,6 +45,14 @@ def quiet(axis: Axes) -> None:
     axis.margins(x=0.015)
 
 
+def arrange(figure: Figure) -> None:
+    """Lay out once for all files: with an engine in place each `savefig` does it again, and draws twice."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def star(
     axis: Axes,
     steps: NDArray[np.float64],
@@ -77,6 +85,7 @@ def save_png(figure: Figure, output: Path, dpi: int) -> Path:
     aside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        arrange(figure)
         figure.savefig(aside, dpi=dpi, format="png", facecolor="white")
         aside.replace(output)
     except OSError as error:

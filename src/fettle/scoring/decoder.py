@@ -67,7 +67,9 @@ def run_decoder(model: Any, inputs: dict[str, Tensor | None]) -> Tensor:
 def run_model(model: Any, inputs: dict[str, Tensor | None], keep: Tensor | None = None) -> Tensor:
     """The model's own logits, of all positions or of those that `logits_to_keep` names."""
     extra: dict[str, Any] = {} if keep is None else {"logits_to_keep": keep}
-    return model(**inputs, **extra, use_cache=False).logits
+    # A compiled model would be compiled again for each length.
+    plain: Any = getattr(model, "_orig_mod", model)
+    return plain(**inputs, **extra, use_cache=False).logits
 
 
 def first(output: Any) -> Tensor:
