@@ -51,6 +51,10 @@ def arrange(figure: Figure) -> None:
     if engine is not None:
         engine.execute(figure)
         figure.set_layout_engine(None)
+    for axis in figure.axes:
+        # The solver's last bits come as memory lies, and would change the file of equal numbers.
+        left, bottom, width, height = (round(float(edge), 6) for edge in axis.get_position().bounds)
+        axis.set_position((left, bottom, width, height))
 
 
 def star(
