@@ -88,6 +88,8 @@ class Tab:
         here = f"{base}/{place}"
         if not (keep and self._kept == here == self.page.url):
             if base != self._base:
+                # The page of the other server asks it until it is gone.
+                self.leave()
                 self._base = base
                 self.page.goto(f"{base}/#")
             else:
