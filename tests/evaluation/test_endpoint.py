@@ -246,10 +246,9 @@ def test_faults_that_pass_are_waited_for(faulty: FaultyServer, faults: list[Any]
     began = time.monotonic()
     [[found]] = server.answers(CHATS[:1], GREEDY)
     assert (found.text, found.reason) == ("fine", None)
-    if late:  # On a busy machine the next answer may be too late as well.
-        assert server.retries >= 1
-    else:
-        assert (faulty.requests, server.retries) == (len(faults) + 1, len(faults))
+    assert faulty.requests == server.retries + 1
+    # On a busy machine the answer after the one that is too late may be too late as well.
+    assert server.retries >= 1 if late else server.retries == len(faults)
     if faults[0][0] == 429:
         assert time.monotonic() - began >= 0.4
     # It does not count tokens: that is unknown, and so is what they cost.

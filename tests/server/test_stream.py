@@ -332,7 +332,7 @@ def test_a_slow_reader_is_dropped_to_the_latest_and_slows_nobody(tmp_path: Path)
             live.log.append("note", {"i": 999})
             while b'"i":999' not in received[-200_000:]:
                 received += slow.recv(1 << 16)
-            assert len(received) < 36 * len(text)
+            assert len(received) < 7 / 8 * 36 * len(text)
 
 
 def test_too_many_readers_are_turned_away_and_places_come_free(tmp_path: Path) -> None:

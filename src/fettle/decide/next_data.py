@@ -92,9 +92,9 @@ def _length(weak: PatternResult, low: int | None, high: int | None) -> str:
 
 
 def _failing_lengths(results: SampleResults, pattern: str) -> tuple[int | None, int | None]:
-    names_N = np.where(results.pattern == "", OTHER, results.pattern)
     if results.exact_match is None:
         return None, None
+    names_N = np.where(results.pattern == "", OTHER, results.pattern)
     failing_N = (names_N == pattern) & ~results.exact_match
     if not failing_N.any():
         return None, None

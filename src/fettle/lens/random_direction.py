@@ -13,8 +13,8 @@ Reals = NDArray[np.float64]
 
 VALUES_AT_ONCE = 2**22
 """Lenses × features held at a time."""
-HALVINGS = 60
-"""Of the interval that holds the saddlepoint: as many as a float64 has bits, and more."""
+HALVINGS = 30
+"""Of the interval that holds the saddlepoint: the probability is then that of it to a millionth."""
 WIDEST = 1e15
 """Where the saddlepoint is not below, no direction separates so far."""
 NO_VARIANCE = 1e-10
@@ -33,11 +33,12 @@ def random_direction_p(lenses: LinearLenses, rows: LensRows) -> Reals:
     centred_ND = standard_ND - standard_ND.mean(0)
     variance_D, axes_DD = np.linalg.eigh((centred_ND.T @ centred_ND).astype(np.float64) / len(rows))
     variance_D[variance_D < NO_VARIANCE * variance_D.max()] = 0.0
+    everyone_D = standard_ND.sum(0, dtype=np.float64)
     p_C = np.ones(rows.lenses)
     at_once = max(1, VALUES_AT_ONCE // variance_D.size)
     for first in range(0, rows.lenses, at_once):
         block = slice(first, min(first + at_once, rows.lenses))
-        apart_BD = _differences(standard_ND, rows, block) @ axes_DD
+        apart_BD = _differences(standard_ND, everyone_D, rows, block) @ axes_DD
         apart_BD[:, variance_D == 0] = 0.0
         weights_BD = (lenses.weights[block] * spread) @ axes_DD
         deviation_B = np.sqrt(weights_BD**2 @ variance_D)
@@ -63,9 +64,8 @@ def separation_p(reached_C: Reals, apart_CD: Reals, variance_D: Reals) -> Reals:
     return np.where(reached_C < 0, 1 - p_C, p_C)
 
 
-def _differences(standard_ND: NDArray[np.float32], rows: LensRows, block: slice) -> Reals:
+def _differences(standard_ND: NDArray[np.float32], everyone_D: Reals, rows: LensRows, block: slice) -> Reals:
     """Mean of positives less mean of negatives of some lenses; 0 where there are no such texts."""
-    everyone_D = standard_ND.sum(0, dtype=np.float64)
     found = np.zeros((block.stop - block.start, standard_ND.shape[1]))
     for place, c in enumerate(range(block.start, block.stop)):
         positive, excluded = rows.positive[c], rows.excluded[c]
@@ -89,13 +89,12 @@ def _far(reached_C: Reals, apart_CD: Reals, variance_D: Reals) -> Reals:
 
     def slope(y_C: Reals) -> Reals:
         """Derivative of the cumulant function at -y/2, falling in y; negative beyond its end."""
-        one_CD = 1 + y_C[:, None] * scaled_CD
-        left_C = 1 - y_C * (square_CD / one_CD).sum(1)
-        pull_C = (square_CD / one_CD**2).sum(1)
+        inverse_CD = 1 / (1 + y_C[:, None] * scaled_CD)
+        pulled_CD = square_CD * inverse_CD
+        left_C = 1 - y_C * pulled_CD.sum(1)
         inside_C = left_C > 0
-        return np.where(
-            inside_C, (scaled_CD / one_CD).sum(1) - pull_C / np.where(inside_C, left_C, 1.0), -1.0
-        )
+        push_C, pull_C = _dots(scaled_CD, inverse_CD), _dots(pulled_CD, inverse_CD)
+        return np.where(inside_C, push_C - pull_C / np.where(inside_C, left_C, 1.0), -1.0)
 
     low_C: Reals = np.zeros_like(reached_C)
     high_C: Reals = 1 / scaled_CD.max(1)
@@ -107,6 +106,10 @@ def _far(reached_C: Reals, apart_CD: Reals, variance_D: Reals) -> Reals:
         low_C, high_C = np.where(up_C, middle_C, low_C), np.where(up_C, high_C, middle_C)
     p_C = _tail(low_C, scaled_CD, square_CD)
     return np.where(high_C >= WIDEST, 0.0, p_C)
+
+
+def _dots(a_CD: Reals, b_CD: Reals) -> Reals:
+    return np.asarray(np.einsum("cd,cd->c", a_CD, b_CD), dtype=np.float64)
 
 
 def _tail(y_C: Reals, scaled_CD: Reals, square_CD: Reals) -> Reals:

@@ -104,7 +104,7 @@ def run_drift(
     """
     if not checkpoints:
         raise DataError("drift: the run has no checkpoint that can be read")
-    labelled = None if concepts is None else LensDataset.of_pack(pack, concepts)
+    labelled = None if concepts is None else _Labelled(pack, LensDataset.of_pack(pack, concepts))
     spec = read_spec(pack.identity["spec"], "the pack")
     model = LoadedModel(spec.dtype, device, spec.attention, read_backbone)
 
@@ -114,27 +114,36 @@ def run_drift(
     def read(seen: Extractor) -> Floats:
         return seen.extract(texts, on_tokens).read(texts, pack.layer)
 
-    def after(subject: Subject) -> Floats:
+    def later(subject: Subject) -> Extractor:
         seen = extractor(subject)
         if seen.ids(texts) != expected:
             raise ModelError(f"{subject.name}: its tokenizer splits texts otherwise than its base's")
-        return read(seen)
-
-    def reread(dataset: LensDataset, subject: Subject) -> list[Reading]:
-        chosen = dataset.select(dataset.available, test=True)
-        bank = extractor(subject).extract(chosen.texts, on_tokens)
-        problem = dataset.problem(dataset.within(chosen, bank), bank, pack.layer)
-        return readings(pack.lenses, pack.about["penalty"], problem)
+        return seen
 
     of_base = extractor(base)
     check_same(of_base.bank.identity, pack.identity, "the pack")
     expected = of_base.ids(texts)
     before = read(of_base)
-    beside = [(before, after(subject)) for subject in controls]
+    beside = [(before, read(later(subject))) for subject in controls]
     found: list[Drift] = []
     again: list[list[Reading]] = []
     for subject in checkpoints:
-        found.append(drift(pack, before, after(subject), beside))
+        seen = later(subject)
+        found.append(drift(pack, before, read(seen), beside))
         if labelled is not None:
-            again.append(reread(labelled, subject))
+            again.append(labelled.read(seen, on_tokens))
     return RunDrift(pack, list(texts), list(checkpoints), found, len(controls), again)
+
+
+class _Labelled:
+    """The texts that a pack was trained and tested on."""
+
+    def __init__(self, pack: LensPack, dataset: LensDataset) -> None:
+        self._pack, self._dataset = pack, dataset
+        self._chosen = dataset.select(dataset.available, test=True)
+
+    def read(self, seen: Extractor, on_tokens: OnTokens | None) -> list[Reading]:
+        """What they say of every lens at a checkpoint."""
+        bank = seen.extract(self._chosen.texts, on_tokens)
+        problem = self._dataset.problem(self._dataset.within(self._chosen, bank), bank, self._pack.layer)
+        return readings(self._pack.lenses, self._pack.about["penalty"], problem)

@@ -19,10 +19,15 @@ INNER_ADAPTERS = frozenset(
 
 def unwrapped(model: Any) -> Any:
     """The `PreTrainedModel` inside compiled, parallel and PEFT wrappers, adapters still in place."""
-    inner: Any = getattr(model, "_orig_mod", model)
+    inner = uncompiled(model)
     if type(inner).__name__ == "DistributedDataParallel":
         inner = inner.module
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
+def uncompiled(model: Any) -> Any:
+    """The model that `torch.compile` was given."""
+    return getattr(model, "_orig_mod", model)
 
 
 def device_of(model: Any) -> torch.device:
@@ -68,8 +73,7 @@ def run_model(model: Any, inputs: dict[str, Tensor | None], keep: Tensor | None 
     """The model's own logits, of all positions or of those that `logits_to_keep` names."""
     extra: dict[str, Any] = {} if keep is None else {"logits_to_keep": keep}
     # A compiled model would be compiled again for each length.
-    plain: Any = getattr(model, "_orig_mod", model)
-    return plain(**inputs, **extra, use_cache=False).logits
+    return uncompiled(model)(**inputs, **extra, use_cache=False).logits
 
 
 def first(output: Any) -> Tensor:

@@ -94,9 +94,8 @@ class Backend(Protocol):
     ) -> list[Continuation] | None:
         """Greedy continuations of token prompts; leaves train mode and random state as they were.
 
-        None where the service cannot sample.
-
-        `ends` are tokens that end a turn in the data, beside those the model knows.
+        `ends` are tokens that end a turn in the data, beside those the model knows. None where the service
+        does not sample.
         """
         ...
 

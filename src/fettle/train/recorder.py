@@ -18,12 +18,7 @@ from fettle.config import AlertsConfig
 from fettle.config.patterns import LENGTH_BINS
 from fettle.decide.early_stop import EarlyStopping
 from fettle.decide.score import checkpoint_score, incomparable
-from fettle.metrics import (
-    Throughput,
-    layer_activity_summary,
-    layer_rows,
-    summarise_patterns,
-)
+from fettle.metrics import Throughput, layer_activity_summary, layer_rows, summarise_patterns
 from fettle.runs import EventLog, RowLog, RunFolder, save_samples, write_checkpoint
 from fettle.runs.checkpoints import folder_size
 from fettle.runs.control import ControlRequest

@@ -158,7 +158,8 @@ class TinkerBackend:
                 )
             )
         except NoSamplerError as error:
-            return self._sample_no_more(error)
+            self._sample_no_more(error)
+            return None
 
     def _sample_no_more(self, error: NoSamplerError) -> None:
         logger.warning("{}: {}. Exact match and answers are not measured", self._service.url, error)
