@@ -128,6 +128,21 @@ def test_what_was_appended_since_is_read_on_its_own(
     assert "1 line could not be read" in again.problems[0]
 
 
+@pytest.mark.parametrize("readers", [1, 2], ids=["as it is kept", "as it was found"])
+def test_rows_that_are_struck_out_stay_in_the_kept_file(
+    cache: Path, run: RunFolder, readers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(readers):
+        reader = RunReader(run.path)
+    before = kept(cache)[0].read_bytes()
+    monkeypatch.setattr(column_cache, "SMALLEST_LOG", 1 << 40)
+    write(run, [{"type": "resume", "step": 5}, {"type": "train", "step": 6, "loss": 9.0}], "ab")
+    reader.refresh()
+    assert reader.columns("train")["loss"].tolist()[-2:] == [1 / 5, 9.0]
+    assert everything(reader) == everything(RunReader(run.path))
+    assert kept(cache)[0].read_bytes() == before
+
+
 def test_a_reader_of_kept_columns_takes_in_rows_as_they_come(
     cache: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """The columns of a long log, kept in the user's cache: a log is parsed once, not at every opening.
 
 A file of the cache can be deleted at any time, and is not believed: it counts only where it is whole and
-where the log still begins with the very bytes it was made from.
+where the log still begins with the very bytes it was made from. Its columns are mapped: they take memory where
+they are used, and the system can have that back.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import tempfile
 from base64 import b64decode, b64encode
@@ -65,18 +67,18 @@ class ColumnCache:
         self._saved = place.offset
         return place, table
 
-    def save(self, place: Place | None, table: EventTable) -> None:
-        """Keep what is known of the log, where that is worth the while."""
+    def save(self, place: Place | None, table: EventTable) -> EventTable:
+        """Keep what is known of the log, where that is worth the while. Returns it, mapped where it is kept."""
         if place is None or len(place.rest) > MOST_REST:
-            return
+            return table
         if place.offset - self._saved < max(SMALLEST_LOG, self._saved // GROWN):
-            return
+            return table
         self._saved = place.offset  # Where it cannot be saved now, it is not tried at every row.
         with suppress(OSError, orjson.JSONEncodeError):
             with self._log.open("rb") as stream:
                 status = os.fstat(stream.fileno())
                 if status.st_ino != place.inode or status.st_size < place.offset:
-                    return
+                    return table
                 digest = _digest(stream, place.offset)
             parts, arrays = table.parts()
             told = {
@@ -91,6 +93,9 @@ class ColumnCache:
             }
             _write(self.path, told, arrays)
             _forget_oldest(self.path)
+        # Another process may have kept more, or less, in the meantime.
+        known = self.load()
+        return known[1] if known is not None and known[0] == place else table
 
     def _place(self, told: dict[str, Any]) -> Place | None:
         """Where to go on, if the log still begins with what was read of it."""
@@ -146,7 +151,10 @@ def _write(path: Path, told: dict[str, Any], arrays: list[NDArray[np.float64]]) 
 
 def _read(path: Path) -> tuple[dict[str, Any], NDArray[np.float64]]:
     """What was told and all numbers, one after the other. Raises ValueError where the file is not whole."""
-    content = np.fromfile(path, dtype=np.uint8)
+    with path.open("rb") as stream:
+        # Private: rows that a resume drops are struck out in memory, not in the file.
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    content = np.frombuffer(mapped, dtype=np.uint8)
     start = -(-len(FORMAT) // 8) * 8
     if content.size < start + 16 or content[: len(FORMAT)].tobytes() != FORMAT:
         raise ValueError("no file of the cache")
@@ -156,6 +164,7 @@ def _read(path: Path) -> tuple[dict[str, Any], NDArray[np.float64]]:
         raise ValueError("torn")
     if xxhash.xxh3_64_intdigest(body.data) != int.from_bytes(content[-8:].tobytes(), "little"):
         raise ValueError("damaged")
+    mapped.madvise(mmap.MADV_DONTNEED)
     return orjson.loads(body[:size].tobytes()), body[size:].view("<f8")
 
 

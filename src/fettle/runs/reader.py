@@ -89,7 +89,7 @@ class RunReader:
                 break
             self._table.extend(records)
         if self._cache is not None and self._log is not None:
-            self._cache.save(self._log.place, self._table)
+            self._table = self._cache.save(self._log.place, self._table)
 
     @property
     def segment(self) -> str:
