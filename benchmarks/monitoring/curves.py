@@ -51,7 +51,7 @@ def measure(folder: Path, steps: int, most: int, rounds: int) -> list[Row]:
             _kept(ours.client, theirs.client),
             Row("server start, to its first answer", start[0], "ms", 1000.0, start[1]),
             Row("  memory when started", memory[0], "MB", 60.0, memory[1]),
-            Row(f"  memory after {steps:,} steps were served", ours.rss(), "MB", 60.0, theirs.rss()),
+            Row(f"  memory after {steps:,} steps were served", ours.rss(), "MB", None, theirs.rss()),
         ]  # fmt: skip
     if most > steps:
         progress(f"writing and opening {most:,} steps")

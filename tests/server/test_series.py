@@ -47,17 +47,27 @@ def curve(client: httpx.Client, run: str, **query: object) -> tuple[dict[str, np
 
 
 def test_a_compact_curve_says_the_same_in_fewer_bytes(client: httpx.Client) -> None:
-    for width in (100, 5000):
-        full, _ = curve(client, "late", width=width, fields=ALL)
+    for width in (200, 5000):
+        full, _ = curve(client, "late", width=100 if width == 200 else width, fields=ALL)
         small, told = curve(client, "late", width=width, fields=ALL, compact=1)
         assert told["X-Type"] == "float32"
         assert "inf_count" not in small
         assert small["nan_count"].sum() == 1
+        assert ("min" in small, "max" in small) == (width == 200,) * 2
         for name, values in small.items():
             exact = name.startswith("x_") or name.endswith("count")
             np.testing.assert_allclose(values, full[name], rtol=0 if exact else 1e-7)
     # Neighbouring steps of this size are one and the same float32.
     assert (np.diff(small["x_first"]) == 1).all()
+
+
+def test_a_bucket_that_is_drawn_with_its_extremes_is_two_points(client: httpx.Client) -> None:
+    for fields, buckets in (("x_first,mean,min,max", 500), ("x_first,mean", 1000)):
+        found, told = curve(client, "late", width=1000, fields=fields, compact=1)
+        assert (found["mean"].size, told["X-Raw"]) == (buckets, "0")
+        assert int(told["Content-Length"]) <= 8000
+    found, told = curve(client, "other, with a comma", width=60, fields="x_first,mean,min,max", compact=1)
+    assert (found["mean"].size, told["X-Raw"], told["X-Fields"]) == (60, "1", "x_first,mean")
 
 
 def test_a_curve_that_float32_cannot_hold_stays_as_it_is(client: httpx.Client) -> None:

@@ -34,9 +34,11 @@ def min_max_buckets(
     nonfinite_N: Floats | None = None,
     start: float | None = None,
     stop: float | None = None,
+    most_rows: int | None = None,
 ) -> Buckets:
     """Rows with start <= x <= stop in at most `width` buckets; each row itself where there are no more.
 
+    With `most_rows`, each row itself where there are no more than that.
     Where x grows, buckets are equally wide in x, so that each is one column of a picture; else they hold
     equally many rows. Minimum and maximum are exact. `nonfinite_N` says of rows without a finite y whether
     they were logged as NaN (1), inf (2) or -inf (3); rows that it does not name, and rows without a finite
@@ -45,7 +47,7 @@ def min_max_buckets(
     x_N, y_N, codes_N = _window(x_N, y_N, nonfinite_N, start, stop)
     if x_N.size == 0 or width < 1:
         return Buckets(np.empty((0, len(FIELDS))), raw=True)
-    if x_N.size <= width:
+    if x_N.size <= (most_rows or width):
         first_B = np.arange(x_N.size)
     elif x_N[0] < x_N[-1] and bool((x_N[1:] >= x_N[:-1]).all()):
         edges: Floats = np.linspace(float(x_N[0]), float(x_N[-1]), width + 1)[:-1]

@@ -1,8 +1,8 @@
 """The columns of a long log, kept in the user's cache: a log is parsed once, not at every opening.
 
 A file of the cache can be deleted at any time, and is not believed: it counts only where it is whole and
-where the log still begins with the very bytes it was made from. Its columns are mapped: they take memory where
-they are used, and the system can have that back.
+where the log still begins with the very bytes it was made from. Its columns are mapped: those that are used
+take memory, which the system can have back.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ColumnCache:
         return place, table
 
     def save(self, place: Place | None, table: EventTable) -> EventTable:
-        """Keep what is known of the log, where that is worth the while. Returns it, mapped where it is kept."""
+        """Keep what is known of the log, where that is worth the while; what is kept comes back mapped."""
         if place is None or len(place.rest) > MOST_REST:
             return table
         if place.offset - self._saved < max(SMALLEST_LOG, self._saved // GROWN):

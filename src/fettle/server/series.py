@@ -12,6 +12,7 @@ from fettle.runs import RunReader
 
 Floats = NDArray[np.float64]
 PLACES = ("x_first", "x_last")
+EXTREMES = ("min", "max")
 SELDOM = ("nonfinite_count", "nan_count", "inf_count", "minus_inf_count")
 
 
@@ -35,8 +36,16 @@ class Curve:
         return np.ascontiguousarray(self.values, dtype="<f8").tobytes(), self._headers(self.fields)
 
     def compact(self) -> tuple[bytes, dict[str, str]]:
-        """As float32 where that holds seven digits, x counted from the least, no counts of nothing."""
-        kept = [i for i, name in enumerate(self.fields) if name not in SELDOM or self.values[:, i].any()]
+        """As float32 where that holds seven digits, x counted from the least, no counts of nothing.
+
+        A row has no extremes beside its mean.
+        """
+        spare = EXTREMES if self.raw and "mean" in self.fields else ()
+        kept = [
+            i
+            for i, name in enumerate(self.fields)
+            if name not in spare and (name not in SELDOM or self.values[:, i].any())
+        ]
         fields = [self.fields[i] for i in kept]
         values = self.values[:, kept]
         places = [i for i, name in enumerate(fields) if name in PLACES]
@@ -66,13 +75,19 @@ def curve(
     start: float | None,
     stop: float | None,
     fields: list[str],
+    *,
+    drawn: bool = False,
 ) -> Curve:
-    """A curve in at most `width` buckets; one of a column that the run lacks has none."""
+    """A curve in at most `width` buckets; one of a column that the run lacks has none.
+
+    Where it is `drawn`, a bucket with extremes stands for two of its points.
+    """
     found, codes = run.columns(type), run.nonfinite(type, y)
     if x not in found or (y not in found and codes is None):
         return Curve.nothing(fields)
     x_N = found[x]
     # A column whose every value was NaN or infinite holds no number.
     y_N = found[y] if y in found else np.full(x_N.size, np.nan)
-    buckets = min_max_buckets(x_N, y_N, width, codes, start, stop)
+    most = -(-width // 2) if drawn and not set(EXTREMES).isdisjoint(fields) else width
+    buckets = min_max_buckets(x_N, y_N, most, codes, start, stop, most_rows=width)
     return Curve(buckets.values[:, [FIELDS.index(name) for name in fields]], fields, buckets.raw)
