@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints_on_disk import run_evaluation as run
 from fettle.cli import main
+from fettle.cli.eval_output import print_evaluation
 from fettle.config import EvaluationConfig, evaluation_config
 from fettle.config.checkers import KINDS
 from fettle.errors import ConfigError
@@ -299,6 +300,37 @@ def test_what_a_judge_said_once_is_not_asked_again(root: Path) -> None:
         assert server.requests == 13
         stricter = settings(**GREEDY, checkers={"judge": {**judge, "right_from": 9}}, max_samples=6)
         assert summary(run(root, "20", config=stricter), "base")["judge_pass_rate"] == 0.0
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_a_judge_costs_is_part_of_the_cost(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = FaultyServer()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    told = {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+    judge = {"kind": "judge", "base_url": server.url, "model": "m", "attempts": 1}
+    priced = {**judge, "prompt_price": 2.0, "completion_price": 5.0}
+    server.plan = lambda body: answer("Score: 8", **told)
+    try:
+        config = settings(**GREEDY, checkers={"teacher": priced}, max_samples=6, price_per_hour=3600.0)
+        found = run(root, "20", config=config)
+        metadata = json.loads((found.folder / "metadata.json").read_text())
+        asked = metadata["judges"]["teacher"]
+        counts = {"requests": 12, "prompt_tokens": 1200, "completion_tokens": 120, "retries": 0}
+        assert {key: asked[key] for key in counts} == counts
+        assert asked["cost"] == pytest.approx((1200 * 2 + 120 * 5) / 1e6)
+        assert metadata["cost"] == pytest.approx(metadata["seconds"] + asked["cost"])
+        print_evaluation(found, as_json=False)
+        assert "asked    teacher: 12 requests, 1,200 + 120 tokens\n" in capsys.readouterr().out
+        # What was said once is not asked again, and costs nothing, whatever the price.
+        config = settings(**GREEDY, checkers={"teacher": {**judge, "attempts": 2}}, max_samples=6)
+        again = run(root, "20", config=config)
+        assert (again.metadata["judges"]["teacher"]["requests"], server.requests) == (0, 12)
+        print_evaluation(again, as_json=False)
+        assert "asked    teacher: nothing\n" in capsys.readouterr().out
+        unpriced = settings(**GREEDY, checkers={"teacher": judge}, max_samples=9, price_per_hour=3600.0)
+        assert run(root, "20", config=unpriced).metadata["cost"] is None
     finally:
         server.shutdown()
         server.server_close()

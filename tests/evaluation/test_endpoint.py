@@ -171,7 +171,9 @@ def test_draws_have_seeds_of_their_own_and_come_again(model: Any) -> None:
     usage = server.usage
     assert usage.prompt_tokens is not None
     assert usage.completion_tokens is not None
-    assert server.cost == pytest.approx((2 * usage.prompt_tokens + 10 * usage.completion_tokens) / 1e6)
+    assert server.spent()["cost"] == pytest.approx(
+        (2 * usage.prompt_tokens + 10 * usage.completion_tokens) / 1e6
+    )
 
 
 def test_it_answers_where_a_loop_runs_already_as_in_a_notebook(faulty: FaultyServer) -> None:
@@ -252,7 +254,7 @@ def test_faults_that_pass_are_waited_for(faulty: FaultyServer, faults: list[Any]
     if faults[0][0] == 429:
         assert time.monotonic() - began >= 0.4
     # It does not count tokens: that is unknown, and so is what they cost.
-    assert (server.usage.requests, server.usage.prompt_tokens, server.cost) == (1, None, None)
+    assert (server.usage.requests, server.usage.prompt_tokens, server.spent()["cost"]) == (1, None, None)
 
 
 def test_faults_that_stay_leave_one_answer_unscored(faulty: FaultyServer) -> None:

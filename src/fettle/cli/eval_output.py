@@ -26,7 +26,7 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     rows = evaluation.rows()
     if as_json:
         skipped = [asdict(skip) for skip in evaluation.skipped]
-        spent = {key: evaluation.metadata.get(key) for key in ("endpoint", "cost")}
+        spent = {key: evaluation.metadata.get(key) for key in ("endpoint", "judges", "cost")}
         print_json({"folder": str(evaluation.folder), "results": rows, "skipped": skipped, **spent})
         return
     if evaluation.results:
@@ -44,18 +44,20 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 
 
 def _spent(metadata: dict[str, Any]) -> list[str]:
-    """What was asked of an endpoint, and what all of it cost; nothing of what is not known."""
-    lines: list[str] = []
-    asked = metadata.get("endpoint")
-    if asked and not asked["requests"]:
-        lines.append("asked    nothing")
-    elif asked:
-        tokens = ["?" if asked[key] is None else f"{asked[key]:,}" for key in TOKENS]
-        again = f", {asked['retries']} retries" if asked["retries"] else ""
-        lines.append(f"asked    {asked['requests']:,} requests, {tokens[0]} + {tokens[1]} tokens{again}")
+    """What was asked of endpoint and judges, and what all of it cost; nothing of what is not known."""
+    told: dict[str, Any] = {"": metadata.get("endpoint"), **(metadata.get("judges") or {})}
+    lines = [f"asked    {name}{': ' * bool(name)}{_asked(asked)}" for name, asked in told.items() if asked]
     if (cost := metadata.get("cost")) is not None:
         lines.append(f"cost     {cost:,.4f}")
     return lines
+
+
+def _asked(asked: dict[str, Any]) -> str:
+    if not asked["requests"]:
+        return "nothing"
+    tokens = ["?" if asked[key] is None else f"{asked[key]:,}" for key in TOKENS]
+    again = f", {asked['retries']} retries" if asked["retries"] else ""
+    return f"{asked['requests']:,} requests, {tokens[0]} + {tokens[1]} tokens{again}"
 
 
 def _results_table(rows: list[dict[str, Any]]) -> None:
@@ -67,8 +69,11 @@ def _results_table(rows: list[dict[str, Any]]) -> None:
     # Beside what answers are worth, numbers of the second row have no room.
     scored = () if rates else ("expected_calibration_error", "entropy")
     titles = [*(("data",) if several else ()), *rates, "EM", "CE", *(("ECE", "entropy") if scored else ())]
-    for name in ("", *titles, "samples", "run"):
-        table.add_column(name, justify="left" if name in ("", "data") else "right", no_wrap=True)
+    # Where the terminal is narrow, long names take two lines: no number is cut.
+    table.add_column("", overflow="fold")
+    for name in (*titles, "samples", "run"):
+        text = name == "data"
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row in rows:
         table.add_row(
             row["name"],

@@ -20,6 +20,10 @@ class ApiConfig(Strict):
     """Requests for one answer, where the server is busy or cannot be reached."""
     timeout_seconds: float = Field(default=60.0, gt=0)
     """Of one request."""
+    prompt_price: float | None = Field(default=None, ge=0)
+    """What a million tokens of prompts cost, in any currency. null: unknown."""
+    completion_price: float | None = Field(default=None, ge=0)
+    """The same of answers."""
 
 
 class EndpointConfig(ApiConfig):
@@ -36,7 +40,3 @@ class EndpointConfig(ApiConfig):
     """Of one request: all of its answer must have come by then."""
     concurrency: int = Field(default=16, ge=1)
     """Requests that wait for the server at once."""
-    prompt_price: float | None = Field(default=None, ge=0)
-    """What a million tokens of prompts cost, in any currency. null: unknown."""
-    completion_price: float | None = Field(default=None, ge=0)
-    """The same of answers."""

@@ -109,16 +109,7 @@ class CachedEndpoint:
 
     def spent(self) -> dict[str, Any]:
         """What was asked of the server since this was made; None is what it does not tell."""
-        usage = self._endpoint.usage
-        return {
-            "base_url": self._config.base_url,
-            "model": self._config.model,
-            "requests": usage.requests,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "retries": self._endpoint.retries,
-            "cost": self._endpoint.cost,
-        }
+        return self._endpoint.spent()
 
     def _ready(self) -> Endpoint:
         """The server, asked once whether it is there."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from collections.abc import Sequence as Collection
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from loguru import logger
 
@@ -17,6 +17,7 @@ from fettle.data.sequence import Sequence
 from fettle.errors import ConfigError, ModelError
 from fettle.evaluation.endpoint_scores import WAYS, EndpointScore, Way, unmeasured
 from fettle.evaluation.openai_api import ApiError, OpenAIApi
+from fettle.evaluation.usage import Usage, counts_of
 from fettle.scoring.stop_text import cut
 
 Conversation = Collection[Mapping[str, Any]]
@@ -50,31 +51,6 @@ class EndpointAnswer:
         return self.completion_tokens
 
 
-@dataclass(slots=True)
-class EndpointUsage:
-    """What was asked of a server so far."""
-
-    requests: int = 0
-    """With an answer."""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    """Of the answers that told; None while none did."""
-    uncounted: int = 0
-    """Answers that did not tell both."""
-
-    def add(self, usage: Any) -> tuple[int | None, int | None]:
-        """Count one answer; gives its own two counts."""
-        self.requests += 1
-        told = cast("dict[str, Any]", usage) if isinstance(usage, dict) else {}
-        prompt, completion = told.get("prompt_tokens"), told.get("completion_tokens")
-        self.uncounted += not (isinstance(prompt, int) and isinstance(completion, int))
-        if isinstance(prompt, int):
-            self.prompt_tokens = (self.prompt_tokens or 0) + prompt
-        if isinstance(completion, int):
-            self.completion_tokens = (self.completion_tokens or 0) + completion
-        return prompt, completion
-
-
 class Endpoint:
     """Asks many things at once. An answer that does not come is unscored with the reason; a server that
     refuses the key, lacks the model or is gone ends all with ModelError. Nothing is kept here: whoever asks
@@ -84,7 +60,6 @@ class Endpoint:
     def __init__(self, config: EndpointConfig) -> None:
         """Raises MissingExtraError without httpx, ConfigError where the environment lacks the key."""
         self.config = config
-        self.usage = EndpointUsage()
         self._api = OpenAIApi(config, f"the endpoint {config.base_url}")
 
     @property
@@ -93,13 +68,13 @@ class Endpoint:
         return self._api.retries
 
     @property
-    def cost(self) -> float | None:
-        """In the currency of the prices; None where a price or the count of any answer is unknown."""
-        counts = (self.usage.prompt_tokens, self.usage.completion_tokens)
-        prices = (self.config.prompt_price, self.config.completion_price)
-        if self.usage.uncounted or None in prices:
-            return None
-        return sum((count or 0) * (price or 0.0) / 1e6 for count, price in zip(counts, prices, strict=True))
+    def usage(self) -> Usage:
+        """What was asked so far."""
+        return self._api.usage
+
+    def spent(self) -> dict[str, Any]:
+        """The same and what it cost, as plain values; None is what the server does not tell."""
+        return self._api.spent()
 
     def check(self) -> list[str]:
         """The models that the server names. Raises ModelError, one line with address, status and cure.
@@ -204,7 +179,7 @@ class Endpoint:
         try:
             choice = answer["choices"][0]
             text, ended = choice["message"].get("content"), choice.get("finish_reason")
-            counts = self.usage.add(answer.get("usage"))
+            counts = counts_of(answer)
         except (AttributeError, KeyError, IndexError, TypeError):
             return EndpointAnswer(i, number, None, reason=f"not an answer of a chat: {str(answer)[:100]}")
         if not isinstance(text, str):
@@ -245,7 +220,6 @@ class Endpoint:
         read = way.read(answer, sequence)
         if read is None:
             return unmeasured(i, "its log-probabilities do not belong to the tokens that were sent")
-        self.usage.add(answer.get("usage"))
         return EndpointScore(i, *read)
 
     async def _as_done(self, jobs: Iterator[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:

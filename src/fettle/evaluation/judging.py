@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 import orjson
 import xxhash
@@ -14,10 +14,12 @@ from fettle.config import CheckerConfig
 from fettle.config.checkers import JudgeConfig
 from fettle.evaluation.answer_rows import Said
 from fettle.evaluation.cache import ScoreCache
-from fettle.evaluation.checkers import Check, Reference, build_checker, judged
+from fettle.evaluation.checkers import Check, Reference, build_checker, judge_api, judged
 
 # A judge waits for a server; the other kinds compute, and functions of users may not be ready for threads.
 QUESTIONS_AT_ONCE = 16
+# How a judge is reached and paid says nothing of what it answers.
+BESIDE_THE_POINT = {"api_key_env", "attempts", "timeout_seconds", "prompt_price", "completion_price"}
 
 
 class NamedChecker:
@@ -28,8 +30,13 @@ class NamedChecker:
         self.name = name
         self._config = config
         self._cache = cache
-        self._checker = build_checker(config)
-        self._costs = isinstance(config, JudgeConfig)
+        self._judge_api = judge_api(config) if isinstance(config, JudgeConfig) else None
+        self._costs = self._judge_api is not None
+        self._checker = build_checker(config, self._judge_api)
+
+    def spent(self) -> dict[str, Any] | None:
+        """What a judge was asked since this was made, as plain values; None of another kind of checker."""
+        return None if self._judge_api is None else self._judge_api.spent()
 
     def check(
         self,
@@ -63,5 +70,6 @@ class NamedChecker:
     def _key(self, answer: Said, against: Reference) -> bytes:
         """Everything that a judge is told."""
         own = against.fields.get(self._config.reference_field or "")
-        content = [self._config.model_dump(mode="json"), answer.text, against.text, against.question, own]
+        settings = self._config.model_dump(mode="json", exclude=BESIDE_THE_POINT)
+        content = [settings, answer.text, against.text, against.question, own]
         return xxhash.xxh3_128_digest(b"judged " + orjson.dumps(content, option=orjson.OPT_SORT_KEYS))

@@ -66,6 +66,11 @@ class Measures:
         self._handed_out: dict[tuple[Subject, EncodedData], tuple[int, int]] = {}
         """Samples and answers that somebody else was to run, by subject and data."""
 
+    def judges(self) -> dict[str, dict[str, Any]]:
+        """What each judge was asked, by the name of the checker."""
+        spent = {checker.name: checker.spent() for checker in self._checkers}
+        return {name: told for name, told in spent.items() if told is not None}
+
     def works(self, subject: Subject, data: EncodedData) -> list[Work]:
         """What the model has to be run for; nothing for what is known. Raises ModelError."""
         config = self._config

@@ -53,14 +53,14 @@ def of_model(model: CachedModel, files: Sequence[EvaluationData]) -> dict[str, A
 
 
 def cost(
-    seconds: float | None, price_per_hour: float | None, spent: Mapping[str, Any] | None
+    seconds: float | None, price_per_hour: float | None, spent: Sequence[Mapping[str, Any]]
 ) -> float | None:
-    """Of this machine's time and of what an endpoint was asked, in the currency of the prices.
+    """Of this machine's time and of what servers were asked, in the currency of the prices.
 
-    `seconds` is None where no weights ran here, `spent` where no endpoint was asked: that part is 0. None
-    where a part is unknown: less than the truth is not the cost.
+    `seconds` is None where no weights ran here: that part is 0. None where a part is unknown: less than the
+    truth is not the cost.
     """
-    parts: list[float | None] = [] if spent is None else [spent["cost"]]
+    parts: list[float | None] = [told["cost"] for told in spent]
     if seconds is not None:
         parts.append(None if price_per_hour is None else seconds / 3600 * price_per_hour)
     return None if None in parts else sum(part or 0.0 for part in parts)

@@ -16,6 +16,7 @@ from loguru import logger
 
 from fettle.config.endpoint import ApiConfig
 from fettle.errors import ConfigError, MissingExtraError, ModelError
+from fettle.evaluation.usage import Usage
 
 LONGEST_PAUSE = 60.0
 FIRST_PAUSE = 0.5
@@ -60,6 +61,7 @@ class OpenAIApi:
         self.config = config
         self.retries = 0
         """Requests that were made again."""
+        self.usage = Usage()
         self._who = who
         self._key = _key(config, who)
 
@@ -123,6 +125,18 @@ class OpenAIApi:
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{url}: gives no list of models. Does base_url end with /v1?") from error
 
+    def spent(self) -> dict[str, Any]:
+        """What was asked so far, and what that cost, as plain values; None is what is not known."""
+        return {
+            "base_url": self.config.base_url,
+            "model": self.config.model,
+            "requests": self.usage.requests,
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "retries": self.retries,
+            "cost": self.usage.cost(self.config),
+        }
+
     def _read(self, answer: Any, attempt: int) -> Any:
         """What an answer holds, or the pause until the next attempt."""
         asked_for = None
@@ -130,7 +144,9 @@ class OpenAIApi:
             problem = self._problem(answer)
         elif answer.status_code == 200:
             try:
-                return answer.json()
+                body: Any = answer.json()
+                self.usage.add(body)
+                return body
             except ValueError:
                 problem = f"its answer is no JSON: '{self._safe(answer.text)}'"
         else:

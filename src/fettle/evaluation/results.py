@@ -61,7 +61,7 @@ class Evaluation:
     skipped: list[Skipped]
     tasks: list[TaskResult] = field(default_factory=list[TaskResult])
     metadata: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    """As in metadata.json: `cost` and `endpoint` say what it took, None where that is unknown."""
+    """As in metadata.json: `cost`, `endpoint` and `judges` say what it took, None where that is unknown."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a subject and file, then one a subject and task, as in consolidated_metrics.csv."""

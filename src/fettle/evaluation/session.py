@@ -116,13 +116,19 @@ class Session:
         """What metadata.json says so far; the results have it as well."""
         asked, found = self._measures.endpoint, self.found
         spent = None if asked is None else asked.spent()
+        judges = self._measures.judges()
         price = self._config.price_per_hour
         found.metadata.update(
             {
                 **of_model(self.model, self._files),
                 "skipped": [asdict(skipped) for skipped in found.skipped],
                 "endpoint": spent,
-                "cost": cost(seconds if self._uses_weights else None, price, spent),
+                "judges": judges,
+                "cost": cost(
+                    seconds if self._uses_weights else None,
+                    price,
+                    [*([] if spent is None else [spent]), *judges.values()],
+                ),
             }
         )
         return found.metadata

@@ -3,6 +3,7 @@
 from fettle.evaluation.checkers.build import build_checker
 from fettle.evaluation.checkers.check import Check, Checker, Reference, judged, reference
 from fettle.evaluation.checkers.choice import ChoiceRanking, rank_choices
+from fettle.evaluation.checkers.judge import judge_api
 
 __all__ = [
     "Check",
@@ -10,6 +11,7 @@ __all__ = [
     "ChoiceRanking",
     "Reference",
     "build_checker",
+    "judge_api",
     "judged",
     "rank_choices",
     "reference",

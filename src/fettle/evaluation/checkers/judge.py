@@ -12,12 +12,13 @@ from fettle.evaluation.checkers.text import shortened
 from fettle.evaluation.openai_api import OpenAIApi
 
 
-def judge(config: JudgeConfig) -> Checker:
-    """Asks the judge about each answer; may be called from many threads at once.
+def judge_api(config: JudgeConfig) -> OpenAIApi:
+    """Its server. Raises MissingExtraError without httpx, ConfigError where the environment lacks the key."""
+    return OpenAIApi(config, "the judge")
 
-    Raises MissingExtraError without httpx, ConfigError where the environment lacks the key.
-    """
-    api = OpenAIApi(config, "the judge")
+
+def judge(config: JudgeConfig, api: OpenAIApi) -> Checker:
+    """Asks the judge about each answer; may be called from many threads at once."""
     client = api.client()
 
     def check(answer: str, against: Reference) -> Check:
