@@ -45,6 +45,7 @@ def test_a_worker_that_is_killed_costs_time_and_no_number(
 
     def kill_one(at: Progress) -> None:
         if at.stage == "pieces" and not killed:
+            assert {worker.nice() for worker in workers()} == {psutil.Process().nice()}
             victim = workers()[0]
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)

@@ -150,6 +150,8 @@ def _ray(address: str | None, workers: int) -> Generator[Any]:
         raise MissingExtraError(f"--parallel needs Ray. {cure}") from error
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own is 15: beside anything else that computes, its workers stand still.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     own = not ray.is_initialized()
     if own:
         if address is not None:
