@@ -180,7 +180,7 @@ def _alerts(run: RichRun, step: int) -> Iterator[dict[str, Any]]:
             **_alert(run, step, "calibration_drift", "warning"),
             "message": "ECE rose to 0.11, 1.8 times its best (0.06 at step 900)", "threshold": 1.5,
             "action": "Halve the learning rate, or use a checkpoint near step 900.",
-            "evidence": {"expected_calibration_error": 0.11, "best": 0.06, "best_step": 900},
+            "evidence": {"expected_calibration_error": 0.11, "best_step": 900, "text": "ECE rose to 0.11"},
         }  # fmt: skip
 
 

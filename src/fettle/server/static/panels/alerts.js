@@ -53,7 +53,9 @@ function when(alert) {
 
 /** @param {any} alert */
 function evidence(alert) {
-  const pairs = Object.entries(alert.evidence ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
+  const said = `${alert.message} ${alert.recommendation}`;
+  const isNews = (/** @type {any} */ value) => value !== null && typeof value !== "object" && !(typeof value === "string" && said.includes(value));
+  const pairs = Object.entries(alert.evidence ?? {}).filter(([, value]) => isNews(value));
   const parts = pairs.map(([key, value]) => `${words(key)} ${plain(value)}`);
   if (measured(alert.threshold)) parts.push(`threshold ${decimal(alert.threshold)}`);
   return parts.length ? footnote(parts.join(" · ")) : null;
