@@ -134,7 +134,9 @@ def test_alerts_say_what_to_do(visit: Open) -> None:
     expect(page.locator("#alerts > .panel-body > .alerts > .alert")).to_have_count(2)
     shows(page, "#alerts summary", "1 resolved")
     # What the sentence says already is not said again.
-    shows(page, "#alerts .alert .footnote", "expected calibration error 0.110 · best step 900 · threshold 1.500")
+    shows(
+        page, "#alerts .alert .footnote", "expected calibration error 0.110 · best step 900 · threshold 1.500"
+    )
 
 
 def test_predictions_differ_word_by_word_from_the_truth(visit: Open, runs: Path) -> None:

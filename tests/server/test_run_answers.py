@@ -298,6 +298,34 @@ def test_everything_measured_can_be_downloaded(client: httpx.Client, folder: Pat
     assert float(rows[4]["loss"]) == 4.0 / 5
 
 
+def test_a_download_is_whole_however_long_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of rows follow each other without a gap, and every number comes back to the last bit."""
+    _, log = begin(tmp_path / "runs/long")
+    rng = np.random.default_rng(0)
+    numbers = [1e16, 1e22, 1e-7, 5e-324, -0.5, 0.0, 100.0, 1.7976931348623157e308, *rng.normal(size=6000)]
+    for step, loss in enumerate(map(float, numbers), 1):
+        seldom = {"held": step} if step % 1000 == 0 else {}
+        log.append("train", {"step": step, "loss": loss, "loss_nonfinite": None, **seldom})
+    log.append("train", {"step": len(numbers) + 1, "loss": float("nan")})
+    log.close()
+    with (tmp_path / "runs/long/metrics.jsonl").open("a") as stream:
+        stream.write('{"type": "lone", "value": 1.5}\n{"type": "lone"}\n{"type": "lone", "value": 2}\n')
+    with serving(tmp_path / "runs") as client:
+        records = client.get("/api/runs/long/export").json()["records"]["train"]
+        assert records == open_run(tmp_path / "runs/long").records("train")
+        assert [row["step"] for row in records] == list(range(1, len(numbers) + 2))
+        text = client.get("/api/runs/long/export?format=csv").text
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [float(row["loss"]) for row in rows[:-1]] == numbers
+        assert (rows[-1]["loss"], rows[6]["loss"]) == ("", "100")
+        assert (rows[998]["held"], rows[999]["held"]) == ("", "1000")
+        assert "\n\n" not in text
+        lone = client.get("/api/runs/long/export?format=csv&type=lone").text
+        assert list(csv.reader(io.StringIO(lone))) == [["value"], ["1.5"], [""], ["2"]]
+        absent = client.get("/api/runs/long/export?format=csv&type=absent")
+        assert (absent.status_code, absent.text.strip()) == (200, "")
+
+
 def test_runs_of_other_tools_are_served_too(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     (root / "hf" / "checkpoint-2").mkdir(parents=True)

@@ -195,13 +195,14 @@ class Columns:
         parts = [self.columns[name].part(start, stop).tolist() for name in names]
         return [part + [float("nan")] * (stop - start - len(part)) for part in parts]
 
-    def records(self, start: int = 0) -> list[dict[str, Any]]:
-        """Rows from `start` on as records, without the keys for which a row has no number."""
+    def records(self, start: int = 0, stop: int | None = None) -> list[dict[str, Any]]:
+        """Rows from `start` up to `stop` as records, without the keys for which a row has no number."""
+        stop = self._size if stop is None else min(stop, self._size)
         dense: dict[str, list[Any]] = {}
         sparse: list[tuple[str, NDArray[np.int64], list[Any]]] = []
-        count = max(0, self._size - start)
+        count = max(0, stop - start)
         for key, column in self.columns.items():
-            values = column.part(start, self._size)
+            values = column.part(start, stop)
             known = np.flatnonzero(np.isfinite(values))
             plain: list[Any] = values[known].tolist()
             plain = [int(value) for value in plain] if column.whole else plain
@@ -215,16 +216,16 @@ class Columns:
         for key, known, plain in sparse:
             for row, value in zip(known.tolist(), plain, strict=True):
                 rows[row][key] = value
-        self._add_others(rows, start)
+        self._add_others(rows, start, stop)
         return rows
 
-    def _add_others(self, rows: list[dict[str, Any]], start: int) -> None:
+    def _add_others(self, rows: list[dict[str, Any]], start: int, stop: int) -> None:
         for key, column in self.flags.items():
-            codes = column.part(start, self._size)
+            codes = column.part(start, stop)
             for row in np.flatnonzero(np.isfinite(codes)).tolist():
                 rows[row] |= {key: None, key + FLAG: _NAMES[float(codes[row])]}
         for row, fields in self.others.items():
-            if row >= start:
+            if start <= row < stop:
                 rows[row - start].update(fields)
 
     def nonfinite(self, key: str) -> Floats | None:

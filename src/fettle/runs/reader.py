@@ -170,6 +170,10 @@ class RunReader:
         """Records of one type with all their keys, superseded ones left out; the `last` of them if asked."""
         return self._table.records(type, last)
 
+    def records_between(self, type: str, start: int, stop: int) -> list[dict[str, Any]]:
+        """Records of one type between two rows, with all their keys."""
+        return self._table.records_between(type, start, stop)
+
     def predictions(self) -> list[dict[str, Any]]:
         """Answers to the fixed prompts over time, one row a step and prompt, superseded ones left out."""
         return self._predictions.rows() if self._predictions else []

@@ -67,14 +67,16 @@ class EventTable:
 
     def records(self, type: str, last: int | None = None) -> list[dict[str, Any]]:
         """Rows of one type, in order; with `last` only that many from the end."""
+        rows = len(self._columns.get(type, ()))
+        return self.records_between(type, 0 if last is None else max(0, rows - last), rows)
+
+    def records_between(self, type: str, start: int, stop: int) -> list[dict[str, Any]]:
+        """Rows of one type from `start` up to `stop`."""
         if type not in self.AS_NUMBERS:
-            rows = self._records.get(type, [])
-            return rows[max(0, len(rows) - last) :] if last is not None else list(rows)
+            return self._records.get(type, [])[start:stop]
         columns = self._columns.get(type)
-        if columns is None:
-            return []
-        start = max(0, len(columns) - last) if last is not None else 0
-        return [{"type": type, **row} for row in columns.records(start)]
+        found = [] if columns is None else columns.records(start, stop)
+        return [{"type": type, **row} for row in found]
 
     def columns(self, type: str) -> Mapping[str, NDArray[np.float64]]:
         """Numeric columns of one type, [rows] each."""
