@@ -97,9 +97,9 @@ def _columns(matrix: Any, corpus: Corpus, pack: LensPack) -> Any:
 
 def _judged(pack: LensPack, rows: LensRows) -> list[dict[str, Any]]:
     results = judge_rows(
-        pack.lenses, rows, pack.thresholds.tolist(), prevalence=pack.about["settings"]["prevalence"]
+        pack.scoring, rows, pack.thresholds.tolist(), prevalence=pack.about["settings"]["prevalence"]
     )
-    grades = grade_lenses(pack.lenses, pack.negative_mean, pack.negative_deviation, rows)
+    grades = grade_lenses(pack.scoring, pack.negative_mean, pack.negative_deviation, rows)
     evidence_NC = pack.evidence(rows.features)
     found: list[dict[str, Any]] = []
     for c, name in enumerate(pack.concepts):

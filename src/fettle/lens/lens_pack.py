@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 from fettle.errors import RunError
 from fettle.evaluation.subject import Subject
 from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, mixed
 from fettle.lens.spec import check_same
+from fettle.lens.standardise import Standardisation
 from fettle.metrics import Platt
 from fettle.runs.folder import read_json, replace_file
+
+if TYPE_CHECKING:
+    from fettle.lens.networks import Networks
 
 VERSION = 1
 TENSORS = "lenses.safetensors"
@@ -46,6 +51,13 @@ class LensPack:
     """What is known of each lens: results, grade, standing, selectivity; plain values."""
     about: dict[str, Any] = field(default_factory=dict[str, Any])
     """What is known of all: how they were trained, the sealed test, the baselines; plain values."""
+    networks: Networks | None = None
+    """In the place of some of the linear lenses; None where all are linear."""
+
+    @property
+    def scoring(self) -> LinearLenses | MixedLenses:
+        """What scores texts."""
+        return mixed(self.lenses, self.networks)
 
     @property
     def subject(self) -> Subject:
@@ -55,7 +67,7 @@ class LensPack:
 
     def evidence(self, features_ND: NDArray[Any]) -> Floats:
         """Scores in deviations from the mean of negatives, comparable across lenses, [N, C]."""
-        return (self.lenses.scores(features_ND) - self.negative_mean) / self.negative_deviation
+        return (self.scoring.scores(features_ND) - self.negative_mean) / self.negative_deviation
 
 
 def write_pack(folder: Path, pack: LensPack) -> None:
@@ -76,6 +88,8 @@ def write_pack(folder: Path, pack: LensPack) -> None:
         "mean": torch.from_numpy(pack.lenses.mean),
         "numbers": torch.from_numpy(np.column_stack([*own, np.array(platts).reshape(-1, 3)])),
     }
+    if pack.networks is not None:
+        tensors |= _network_tensors(pack.networks)
     content = save(tensors)
     index = {
         "version": VERSION,
@@ -125,7 +139,42 @@ def read_pack(folder: Path, identity: Mapping[str, Any] | None = None) -> LensPa
         platts=platts,
         records=records,
         about=index["about"],
+        networks=_networks(tensors) if "mlp.at" in tensors else None,
     )
+
+
+def _network_tensors(networks: Networks) -> dict[str, Any]:
+    """Weights in bfloat16 too: what they see is standardised."""
+    import torch
+
+    mlp = networks.mlp
+    arrays = {
+        "at": networks.at,
+        "mean": mlp.standard.mean,
+        "deviation": mlp.standard.deviation,
+        "directions": networks.directions,
+        "projections": networks.projections,
+    }
+    return {
+        **{f"mlp.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()},
+        **{f"mlp.weights.{i}": w.to(torch.bfloat16).contiguous() for i, w in enumerate(mlp.weights)},
+        **{f"mlp.biases.{i}": b.contiguous() for i, b in enumerate(mlp.biases)},
+    }
+
+
+def _networks(tensors: Mapping[str, Any]) -> Networks:
+    from fettle.lens.mlp import MlpLenses
+    from fettle.lens.networks import Networks
+
+    depth = sum(name.startswith("mlp.weights.") for name in tensors)
+    names = ("at", "mean", "deviation", "directions", "projections")
+    at, mean, deviation, directions, projections = (tensors[f"mlp.{name}"].numpy() for name in names)
+    mlp = MlpLenses(
+        Standardisation(mean, deviation),
+        [tensors[f"mlp.weights.{i}"].float() for i in range(depth)],
+        [tensors[f"mlp.biases.{i}"] for i in range(depth)],
+    )
+    return Networks(at, mlp, directions, projections)
 
 
 def _index(folder: Path) -> dict[str, Any]:

@@ -130,4 +130,4 @@ class _Labelled:
         """What they say of every lens at a checkpoint."""
         bank = seen.extract(self._chosen.texts, on_tokens)
         problem = self._dataset.problem(self._dataset.within(self._chosen, bank), bank, self._pack.layer)
-        return readings(self._pack.lenses, self._pack.about["penalty"], problem)
+        return readings(self._pack.scoring, self._pack.about["penalty"], problem)

@@ -19,10 +19,10 @@ from fettle.lens.dataset import LensDataset, Selection
 from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.grades import grade_lenses
 from fettle.lens.graduation import Graduation
-from fettle.lens.growth import Grown, Growth, Round, grow
+from fettle.lens.growth import Grown, Growth, Round, grow, try_networks
 from fettle.lens.judge import HeldOut, judge_rows, negative_moments
 from fettle.lens.lens_pack import INDEX, LensPack, read_pack, write_pack
-from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import Scoring
 from fettle.lens.pack_texts import TextsFrom, pack_corpus
 from fettle.lens.penalty import choose_penalty
 from fettle.lens.probability import fit_probabilities, judge_probabilities
@@ -47,6 +47,8 @@ class TrainSettings:
     graduation: Graduation = field(default_factory=Graduation)
     validation_blocking: bool = False
     """Whether a lens graded C or U on the texts put aside grows on, for a bounded number of rounds."""
+    mlp: bool = False
+    """Whether networks are tried in the place of lenses that leave room for one; many times the time."""
     prevalence: float = 0.01
     """Share of texts that show a concept, for which precision is stated."""
     seed: int = 0
@@ -97,6 +99,7 @@ def train_lenses(
         thresholds=np.array([held_out.threshold for held_out in grown.held_out], dtype=np.float32),
         negative_mean=negative_mean,
         negative_deviation=negative_deviation,
+        networks=grown.networks,
         platts=findings.platts,
         records=records(dataset, grown, findings),
         about={
@@ -142,6 +145,8 @@ class _Training:
         grown = self._grow()
         if self._choose_layer(self.dataset.within(self.dataset.select(self._sizes), self._extractor.bank)):
             grown = self._grow()
+        if self._settings.mlp:
+            grown = try_networks(grown, self._settings.graduation, seed=self._settings.seed)
         return grown
 
     def judge(self, grown: Grown, sealed: SealedTest) -> Findings:
@@ -150,7 +155,7 @@ class _Training:
         sealed.open()
         selection = self._extracted(self.dataset.select(self._sizes, test=True))
         problem = self.dataset.problem(selection, self._extractor.bank, self.layer)
-        lenses, test = grown.fit.lenses, problem.rows("test")
+        lenses, test = grown.lenses, problem.rows("test")
         thresholds = [held_out.threshold for held_out in grown.held_out]
         fitted_on = selection.places("train").tolist()
         baselines = {
@@ -211,7 +216,7 @@ def _grades_put_aside(problem: LensProblem, fit: RidgeFit, held_out: Sequence[He
     return [found.grade for found in grade_lenses(fit.lenses, *negative_moments(held_out), rows)]
 
 
-def _strongest_texts(lenses: LinearLenses, rows: LensRows, texts: Sequence[str]) -> list[list[str]]:
+def _strongest_texts(lenses: Scoring, rows: LensRows, texts: Sequence[str]) -> list[list[str]]:
     """Of each lens the texts that it scores highest, whatever they show."""
     top_KC = np.argsort(-lenses.scores(rows.features), axis=0)[:STRONGEST]
     return [[texts[int(rows.index[k])] for k in top_K] for top_K in top_KC.T.tolist()]
