@@ -17,6 +17,7 @@ from fettle.lens.bank import Bank
 from fettle.lens.controls import baseline, random_directions, refuse_templates, shuffled_labels
 from fettle.lens.dataset import LensDataset, Selection
 from fettle.lens.extract import Extractor, OnTokens
+from fettle.lens.generated_texts import GeneratedFrom
 from fettle.lens.grades import grade_lenses
 from fettle.lens.graduation import Graduation
 from fettle.lens.growth import Grown, Growth, Round, grow, try_networks
@@ -42,6 +43,8 @@ class TrainSettings:
     """How lenses are trained, whatever the model."""
 
     texts_from: TextsFrom = "auto"
+    generated: GeneratedFrom | None = None
+    """Texts that a model wrote, beside the others."""
     shares: Mapping[SetName, float] = field(default_factory=lambda: dict(SHARES))
     growth: Growth = field(default_factory=Growth)
     graduation: Graduation = field(default_factory=Graduation)
@@ -76,7 +79,7 @@ def train_lenses(
     run and for a pack of another model or spec in `out`.
     """
     settings = settings or TrainSettings()
-    pack, corpus = pack_corpus(concepts, settings.texts_from)
+    pack, corpus = pack_corpus(concepts, settings.texts_from, settings.generated)
     splits = split(corpus, dict(settings.shares), settings.seed)
     dataset = LensDataset(pack, corpus, splits, settings.seed)
     extractor = Extractor(subject, spec, banks, device=device, batch_tokens=batch_tokens)
