@@ -217,9 +217,16 @@ def serving(lenses: int = 8000, width: int = 2560, tokens: int = 256) -> dict[st
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((lenses, width), dtype=np.float32)
     zeros = np.zeros(lenses, dtype=np.float32)
+    estimate = {"value": 0.9, "low": 0.8, "high": 0.95, "standard_error": None}
+    measured = ("f1", "auroc", "average_precision", "recall_at_1_percent", "precision")
+    record = {
+        "grade": "A", "branches": ["branch"], "state": "graduated", "reason": "F1 0.951, gap 0.012",
+        "test": dict.fromkeys(measured, estimate), "baselines": dict.fromkeys("abcd", 0.5),
+        "strongest_texts": ["A sentence about nothing in particular."] * 3,
+    }  # fmt: skip
     pack = LensPack(
         [f"concept {c}" for c in range(lenses)], 12, {}, LinearLenses(weights[0], weights, zeros),
-        zeros, zeros, zeros + 1, [None] * lenses, [{"grade": "A"}] * lenses,
+        zeros, zeros, zeros + 1, [None] * lenses, [record] * lenses,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         write_pack(Path(folder), pack)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fettle.api import Run, evaluate, open_run
     from fettle.data.sequence import Sequence
+    from fettle.lens.live_drift import LiveDrift
     from fettle.scoring import Scores, score
     from fettle.train.callback import FettleCallback
     from fettle.train.held_out import HeldOut
@@ -21,6 +22,7 @@ __all__ = [
     "FettleCallback",
     "HeldOut",
     "LightningCallback",
+    "LiveDrift",
     "Recorder",
     "Run",
     "Scores",
@@ -36,6 +38,7 @@ _HOMES = {
     "FettleCallback": "fettle.train.callback",
     "HeldOut": "fettle.train.held_out",
     "LightningCallback": "fettle.train.lightning",
+    "LiveDrift": "fettle.lens.live_drift",
     "Recorder": "fettle.train.recorder",
     "Run": "fettle.api",
     "Scores": "fettle.scoring.scores",

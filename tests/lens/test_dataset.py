@@ -9,7 +9,8 @@ from fettle.lens.bank import Bank
 from fettle.lens.concept import Concept
 from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.corpus import build_corpus
-from fettle.lens.dataset import LensDataset
+from fettle.lens.dataset import LensDataset, Selection
+from fettle.lens.problem import Part
 from fettle.lens.splits import SETS, split
 from fettle.lens.text import Text
 
@@ -48,6 +49,23 @@ def test_concepts_get_the_texts_asked_for_and_more_are_added_to_them(dataset: Le
     denied = dataset.corpus.membership(label=False).sum(axis=1) > 0
     in_train = dataset.splits.sets == 0
     assert sum(bool(few.rows[i].negative) for i in few.places("train")) == (denied & in_train).sum() > 0
+
+
+def test_what_lenses_are_chosen_by_stays_the_same_while_they_grow(dataset: LensDataset, bank: Bank) -> None:
+    """Negatives of select and calibrate do not change with the training texts; those of training do."""
+    few, more = (dataset.select(np.array(sizes)) for sizes in ([2, 3, 1], [8, 8, 8]))
+
+    def judged(selection: Selection, part: Part) -> list[set[str]]:
+        problem = dataset.problem(selection, bank, 2)
+        assert problem.judged is not None
+        rows = problem.sets[part]
+        columns = problem.judged[rows].toarray().T
+        return [{selection.texts[rows[k]] for k in np.flatnonzero(column)} for column in columns]
+
+    for part in ("select", "calibrate"):
+        assert judged(few, part) == judged(more, part)
+        assert all(judged(few, part))
+    assert judged(few, "train") != judged(more, "train")
 
 
 def test_the_test_is_not_there_until_it_is_opened(dataset: LensDataset) -> None:

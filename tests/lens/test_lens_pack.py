@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from fettle.errors import ModelError, RunError
@@ -110,3 +111,35 @@ def test_eight_thousand_lenses_are_small(tmp_path: Path) -> None:
     )  # fmt: skip
     write_pack(tmp_path, pack)
     assert (tmp_path / "lenses.safetensors").stat().st_size < 4.5e6
+
+
+def test_records_are_read_when_the_first_is_asked_for(tmp_path: Path) -> None:
+    pack = replace(trained(), records=[{"grade": "A", "reason": 'says\n  "lenses": [ itself'}] * 6)
+    write_pack(tmp_path, pack)
+    found = read_pack(tmp_path)
+    assert (found.concepts, len(found.records)) == (pack.concepts, 6)
+    assert "_all" not in vars(found.records)
+    assert found.records[5]["reason"] == pack.records[5]["reason"]
+    assert "concept" not in found.records[0]
+    # What is known of all is known although the records are not: they may be damaged.
+    path = tmp_path / "lenses.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"grade": "A"', b'"grade": A', 1))
+    damaged = read_pack(tmp_path)
+    assert damaged.concepts == pack.concepts
+    with pytest.raises(RunError, match="damaged"):
+        _ = damaged.records[0]
+    path.write_bytes(content[:-20])
+    with pytest.raises(RunError, match="damaged"):
+        read_pack(tmp_path)
+
+
+def test_an_index_that_another_hand_wrote_is_read_whole(tmp_path: Path) -> None:
+    write_pack(tmp_path, trained())
+    path = tmp_path / "lenses.json"
+    content = orjson.loads(path.read_bytes())
+    del content["concepts"]  # As packs were before.
+    path.write_bytes(orjson.dumps(content))
+    found = read_pack(tmp_path)
+    assert found.concepts == trained().concepts
+    assert found.records == [{"grade": "A", "f1": 0.5}] * 6

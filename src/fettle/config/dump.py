@@ -11,7 +11,7 @@ from fettle.config.diagnosis import shown
 from fettle.config.document import ConfigDumper
 from fettle.config.keys import all_keys
 
-WATCHING = {"alerts", "checkpoints", "notify", "tinker"}
+WATCHING = {"alerts", "checkpoints", "lenses", "notify", "tinker"}
 """Sections that change nothing of what is trained."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fettle.config.config import Config, is_local_model
+from fettle.config.lenses import LensesConfig
 from fettle.errors import ConfigError
 
 
@@ -16,6 +17,7 @@ def check_files(config: Config) -> None:
             _data_problem("data.train", config.data.train),
             _data_problem("data.fixed_eval", config.data.fixed_eval) if config.data.fixed_eval else None,
             _model_problem(config.model),
+            *_lens_problems(config.lenses),
         )
         if problem
     ]
@@ -31,6 +33,17 @@ def _data_problem(key: str, path: Path) -> str | None:
     if path.stat().st_size == 0:
         return f"{key}: {path} is empty. It needs one chat a line"
     return None
+
+
+def _lens_problems(lenses: LensesConfig | None) -> list[str]:
+    if lenses is None:
+        return []
+    problems: list[str] = []
+    if not lenses.pack.is_dir():
+        problems.append(f"lenses.pack: no folder {lenses.pack}. Make one with: fettle lens train")
+    if lenses.neutral is not None and not lenses.neutral.is_file():
+        problems.append(f"lenses.neutral: no file {lenses.neutral}. It needs one text a line")
+    return problems
 
 
 def _model_problem(model: str) -> str | None:

@@ -18,6 +18,9 @@ _TINKER = {
     "training.gradient_checkpointing": "the service manages its own memory",
     "training.layer_interval_steps": "the weights stay with the service",
     "training.eval_batch_tokens": "the service forms its own batches",
+    "lenses.pack": "the activations stay with the service",
+    "lenses.neutral": "the activations stay with the service",
+    "lenses.every_steps": "the activations stay with the service",
 }
 
 
@@ -37,7 +40,7 @@ def not_honoured(config: Config) -> dict[str, str]:
                 "[q_proj, k_proj, v_proj, o_proj], [gate_proj, up_proj, down_proj] or all seven are honoured"
             )
     values = flatten(config.model_dump())
-    return {key: reason for key, reason in ignored.items() if not _asks_for_nothing(values[key])}
+    return {key: reason for key, reason in ignored.items() if not _asks_for_nothing(values.get(key))}
 
 
 def _asks_for_nothing(value: object) -> bool:

@@ -14,7 +14,7 @@ from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.corpus import Corpus, Row
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.negatives import JudgedNegatives, excluded
-from fettle.lens.pack_texts import pack_corpus
+from fettle.lens.pack_texts import trained_corpus
 from fettle.lens.problem import Ints, LensProblem
 from fettle.lens.splits import SETS, SetName, Splits, rows_hash, split
 
@@ -76,7 +76,7 @@ class LensDataset:
         Raises DataError where the file's texts are others.
         """
         settings = lenses.about["settings"]
-        pack, corpus = pack_corpus(concepts, settings["texts_from"])
+        pack, corpus = trained_corpus(concepts, settings)
         splits = split(corpus, settings["shares"], settings["seed"])
         dataset = cls(pack, corpus, splits, settings["seed"])
         if rows_hash(corpus, splits.rows("test")) != lenses.about["test"]["hash"]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fettle.errors import DataError
 from fettle.lens.lens_pack import LensPack
+from fettle.lens.networks import Networks
 
 Floats = NDArray[np.float32]
 
@@ -39,7 +40,8 @@ def lens_direction(pack: LensPack, concept: str, *, any_grade: bool = False) -> 
     """The direction along which a lens's score rises fastest.
 
     Raises DataError for a concept that the pack lacks, and for a lens graded C or U unless `any_grade`:
-    one that does not single out its concept would steer by something else.
+    one that does not single out its concept would steer by something else. That of a network is the mean of
+    its gradients over texts, and evidence along it that of the projection.
     """
     if concept not in pack.concepts:
         raise DataError(
@@ -52,6 +54,8 @@ def lens_direction(pack: LensPack, concept: str, *, any_grade: bool = False) -> 
             f"lens '{concept}' is graded {grade} and may not drive steering or alarms. Ask for it with "
             "--any-grade, or train it on more texts"
         )
+    if pack.networks is not None and c in pack.networks.at:
+        return _of_network(pack, pack.networks, int(np.searchsorted(pack.networks.at, c)), concept)
     weights = pack.lenses.weights[c].astype(np.float64)
     length = float(np.linalg.norm(weights))
     if length == 0:
@@ -64,4 +68,16 @@ def lens_direction(pack: LensPack, concept: str, *, any_grade: bool = False) -> 
         mean=pack.lenses.mean,
         deviation=spread / length,
         offset=float(pack.lenses.bias[c] - pack.negative_mean[c]) / spread,
+    )
+
+
+def _of_network(pack: LensPack, networks: Networks, k: int, concept: str) -> Direction:
+    mean, deviation = (float(value) for value in networks.projections[k])
+    return Direction(
+        concept=concept,
+        layer=pack.layer,
+        unit=networks.directions[k],
+        mean=networks.mlp.standard.mean,
+        deviation=deviation,
+        offset=-mean / deviation,
     )

@@ -12,6 +12,7 @@ from scipy import special
 from fettle.errors import DataError
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, Scoring, parts
 from fettle.lens.problem import Floats, Ints, LensProblem, LensRows
 from fettle.lens.ridge import fit_ridge
 from fettle.metrics import area_under_curve
@@ -112,15 +113,16 @@ class Reading:
     """Between both directions, in standardised features."""
 
 
-def readings(lenses: LinearLenses, penalty: float, later: LensProblem) -> list[Reading]:
+def readings(lenses: LinearLenses | MixedLenses, penalty: float, later: LensProblem) -> list[Reading]:
     """Whether a concept became harder to read, or is merely written elsewhere, at a checkpoint.
 
+    Beside a network too a linear lens is trained anew, and the cosine is between linear lenses.
     `later` holds the checkpoint's activations of the texts that the lenses were trained and tested on.
     """
     train, test = later.rows("train"), later.rows("test")
     refit = fit_ridge(train, penalty).lenses
     spread = train.features.std(0)
-    frozen_CD, refit_CD = lenses.weights * spread, refit.weights * spread
+    frozen_CD, refit_CD = parts(lenses)[0].weights * spread, refit.weights * spread
     lengths = np.linalg.norm(frozen_CD, axis=1) * np.linalg.norm(refit_CD, axis=1)
     products = (frozen_CD * refit_CD).sum(1)
     cosine_C = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
@@ -138,7 +140,11 @@ def _change(pack: LensPack, base_TD: Floats, later_TD: Floats) -> Floats:
         )
     # The bias and the mean of negatives cancel in a difference.
     apart = replace(pack.lenses, mean=np.zeros_like(pack.lenses.mean), bias=np.zeros_like(pack.lenses.bias))
-    return apart.scores(later_TD.astype(np.float32) - base_TD) / pack.negative_deviation
+    change_TC = apart.scores(later_TD.astype(np.float32) - base_TD)
+    if pack.networks is not None:
+        before_TK, after_TK = pack.networks.scores(base_TD), pack.networks.scores(later_TD)
+        change_TC[:, pack.networks.at] = after_TK - before_TK
+    return change_TC / pack.negative_deviation
 
 
 def _beside_controls(
@@ -165,6 +171,6 @@ def _ratio(values_C: NDArray[np.float64], spread_C: NDArray[np.float64]) -> NDAr
     return np.divide(values_C, spread_C, out=np.zeros_like(values_C), where=spread_C > 0)
 
 
-def _aurocs(lenses: LinearLenses, rows: LensRows) -> list[float]:
+def _aurocs(lenses: Scoring, rows: LensRows) -> list[float]:
     scores_NC = lenses.scores(rows.features)
     return [area_under_curve(*rows.split(scores_NC, c)) for c in range(rows.lenses)]

@@ -13,7 +13,7 @@ from fettle.errors import DataError, ModelError
 from fettle.evaluation.cache import ScoreCache
 from fettle.evaluation.loaded_model import LoadedModel
 from fettle.evaluation.subject import Subject
-from fettle.evaluation.weights import model_digest, tokenizer_digest
+from fettle.evaluation.weights import DigestMemo, model_digest, tokenizer_digest
 from fettle.lens.activations import pooled_activations
 from fettle.lens.answers import answers
 from fettle.lens.backbone import read_backbone, read_config
@@ -48,14 +48,8 @@ class Extractor:
         self.model = model or LoadedModel(spec.dtype, device, spec.attention, read_backbone)
         self._batch_tokens = batch_tokens
         self._cache = ScoreCache()
-        config = read_config(subject.model).get_text_config()
-        if spec.layers[-1] > config.num_hidden_layers:
-            raise ModelError(
-                f"layer {spec.layers[-1]}: {subject.model} has layers 0 to {config.num_hidden_layers}"
-            )
-        self._tokenizer = load_tokenizer(subject.tokenizer)
-        self._reader = TextTokenizer(self._tokenizer, spec, _context(config, self._tokenizer))
-        self.bank = Bank.below(banks, self._identity())
+        self._tokenizer, self._reader = text_tokenizer(subject, spec)
+        self.bank = Bank.below(banks, identity_of(subject, spec, self._tokenizer, self._cache))
 
     def extract(self, texts: Sequence[str], on_tokens: OnTokens | None = None) -> Bank:
         """The bank with a vector of every text that can have one; interrupted, the same call goes on.
@@ -112,16 +106,33 @@ class Extractor:
             raise DataError(f"{self.subject.model}: answers none of {len(texts)} texts with a token to pool")
         return found
 
-    def _identity(self) -> dict[str, Any]:
-        """All that vectors depend on, by content."""
-        template: Any = getattr(self._tokenizer, "chat_template", None)
-        in_chat = self.spec.template == "chat"
-        return {
-            "weights": model_digest(self.subject.model, self.subject.adapter, self._cache),
-            "tokenizer": tokenizer_digest(self._tokenizer),
-            "template": xxhash.xxh3_128_hexdigest(str(template).encode()) if in_chat else None,
-            "spec": self.spec.model_dump(mode="json"),
-        }
+
+def identity_of(
+    subject: Subject, spec: ExtractionSpec, tokenizer: Any, memo: DigestMemo | None = None
+) -> dict[str, Any]:
+    """All that vectors depend on, by content. Raises ModelError for weights that are not there."""
+    template: Any = getattr(tokenizer, "chat_template", None)
+    in_chat = spec.template == "chat"
+    return {
+        "weights": model_digest(subject.model, subject.adapter, memo),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "template": xxhash.xxh3_128_hexdigest(str(template).encode()) if in_chat else None,
+        "spec": spec.model_dump(mode="json"),
+    }
+
+
+def text_tokenizer(subject: Subject, spec: ExtractionSpec) -> tuple[Any, TextTokenizer]:
+    """The tokenizer of a model, and what turns texts into its tokens as the spec says.
+
+    Raises ModelError for a model that cannot be read, and for a layer that it lacks.
+    """
+    config = read_config(subject.model).get_text_config()
+    if spec.layers[-1] > config.num_hidden_layers:
+        raise ModelError(
+            f"layer {spec.layers[-1]}: {subject.model} has layers 0 to {config.num_hidden_layers}"
+        )
+    tokenizer = load_tokenizer(subject.tokenizer)
+    return tokenizer, TextTokenizer(tokenizer, spec, _context(config, tokenizer))
 
 
 def _context(config: Any, tokenizer: Any) -> int:

@@ -18,7 +18,7 @@ from fettle.lens.grades import grade_lenses
 from fettle.lens.judge import judge_rows
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.negatives import JudgedNegatives, excluded
-from fettle.lens.pack_texts import pack_corpus
+from fettle.lens.pack_texts import trained_corpus
 from fettle.lens.problem import LensRows
 from fettle.lens.spec import check_same, read_spec
 from fettle.lens.splits import SETS, rows_hash, split
@@ -55,7 +55,7 @@ def regrade(
     )
     check_same(extractor.bank.identity, pack.identity, "the pack")
     settings = pack.about["settings"]
-    given, corpus = pack_corpus(concepts, settings["texts_from"])
+    given, corpus = trained_corpus(concepts, settings)
     test = split(corpus, settings["shares"], settings["seed"]).rows("test")
     sealed = rows_hash(corpus, test) == pack.about["test"]["hash"]
     chosen = test if sealed else np.arange(len(corpus))
@@ -97,9 +97,9 @@ def _columns(matrix: Any, corpus: Corpus, pack: LensPack) -> Any:
 
 def _judged(pack: LensPack, rows: LensRows) -> list[dict[str, Any]]:
     results = judge_rows(
-        pack.lenses, rows, pack.thresholds.tolist(), prevalence=pack.about["settings"]["prevalence"]
+        pack.scoring, rows, pack.thresholds.tolist(), prevalence=pack.about["settings"]["prevalence"]
     )
-    grades = grade_lenses(pack.lenses, pack.negative_mean, pack.negative_deviation, rows)
+    grades = grade_lenses(pack.scoring, pack.negative_mean, pack.negative_deviation, rows)
     evidence_NC = pack.evidence(rows.features)
     found: list[dict[str, Any]] = []
     for c, name in enumerate(pack.concepts):

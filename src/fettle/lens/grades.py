@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, Scoring, SomeNetworks, mixed, parts
 from fettle.lens.problem import Floats, LensRows
 from fettle.lens.random_direction import random_direction_p
 from fettle.metrics import Discriminability, Grade, discriminability
@@ -33,7 +34,7 @@ class LensGrade:
 
 
 def grade_lenses(
-    lenses: LinearLenses,
+    lenses: LinearLenses | MixedLenses,
     negative_mean: NDArray[Any],
     negative_deviation: NDArray[Any],
     rows: LensRows,
@@ -50,13 +51,16 @@ def grade_lenses(
     """
     mean = negative_mean.astype(np.float64)
     deviation = np.maximum(negative_deviation, np.finfo(np.float32).tiny, dtype=np.float64)
+    linear, networks = parts(lenses)
     scaled = replace(
-        lenses,
-        weights=(lenses.weights / deviation[:, None]).astype(np.float32),
-        bias=((lenses.bias - mean) / deviation).astype(np.float32),
+        linear,
+        weights=(linear.weights / deviation[:, None]).astype(np.float32),
+        bias=((linear.bias - mean) / deviation).astype(np.float32),
     )
-    below = _shares_below(scaled, rows)
-    chance = random_direction_p(scaled, rows)
+    if networks is not None:
+        networks = _ScaledNetworks(networks, mean[networks.at], deviation[networks.at])
+    below = _shares_below(mixed(scaled, networks), rows)
+    chance = random_direction_p(mixed(scaled, networks), rows)
     grades: list[LensGrade] = []
     for c in range(rows.lenses):
         found = discriminability(below[c], rows.lenses, rows.groups[rows.positive[c]])
@@ -67,7 +71,19 @@ def grade_lenses(
     return grades
 
 
-def _shares_below(lenses: LinearLenses, rows: LensRows) -> list[NDArray[np.float64]]:
+class _ScaledNetworks:
+    """Logits in deviations from the mean of negatives."""
+
+    def __init__(self, networks: SomeNetworks, mean_K: NDArray[Any], deviation_K: NDArray[Any]) -> None:
+        self.at = networks.at
+        self._networks, self._mean_K, self._deviation_K = networks, mean_K, deviation_K
+
+    def scores(self, features_ND: NDArray[Any]) -> Floats:
+        logits_NK = self._networks.scores(features_ND)
+        return ((logits_NK - self._mean_K) / self._deviation_K).astype(np.float32)
+
+
+def _shares_below(lenses: Scoring, rows: LensRows) -> list[NDArray[np.float64]]:
     """Of each concept's texts, the share of competing lenses that score below its own; ties half."""
     owned = _lenses_of(rows.positive, len(rows))
     silent = _lenses_of(rows.excluded, len(rows))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fettle.errors import ConfigError
 from fettle.lens.graduation import Graduation, Standing
 from fettle.lens.judge import HeldOut, judge_held_out
+from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, mixed
+from fettle.lens.mlp import Comparison
+from fettle.lens.networks import Networks, compare_networks, fit_networks
 from fettle.lens.penalty import choose_penalty
 from fettle.lens.problem import Ints, LensProblem
 from fettle.lens.ridge import RidgeFit, SharedBank
@@ -62,6 +66,15 @@ class Grown:
     held_out: list[HeldOut]
     standings: list[Standing]
     rounds: list[Round]
+    compared: list[Comparison] = field(default_factory=list[Comparison])
+    """Lenses that were tried as networks."""
+    networks: Networks | None = None
+    """Those that are."""
+
+    @property
+    def lenses(self) -> LinearLenses | MixedLenses:
+        """All of them."""
+        return mixed(self.fit.lenses, self.networks)
 
 
 def grow(
@@ -116,6 +129,21 @@ def grow(
             return Grown(problem, fit, held_out, standings, rounds)
         next_sizes = ladder[np.minimum(np.searchsorted(ladder, sizes, "right"), ladder.size - 1)]
         sizes = np.where(growing, np.minimum(next_sizes, most), sizes)
+
+
+def try_networks(grown: Grown, graduation: Graduation, *, seed: int = 0) -> Grown:
+    """The same with networks where those beat the linear lens on groups that neither saw."""
+    rows = grown.fit.bank.rows
+    compared = compare_networks(rows, grown.fit, grown.held_out, seed=seed)
+    kept = [comparison for comparison in compared if comparison.kept]
+    if not kept:
+        return replace(grown, compared=compared)
+    networks, judged = fit_networks(rows, kept, seed=seed)
+    held_out, standings = list(grown.held_out), list(grown.standings)
+    for comparison, result in zip(kept, judged, strict=True):
+        held_out[comparison.lens] = result
+        standings[comparison.lens] = graduation.judge([result], more=False)
+    return replace(grown, held_out=held_out, standings=standings, compared=compared, networks=networks)
 
 
 def _kept(before: Standing | None, now: Standing) -> Standing:

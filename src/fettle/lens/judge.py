@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, parts
 from fettle.lens.problem import Floats, LensRows
 from fettle.metrics import BinaryScores, Estimate, best_threshold, binary_scores
 from fettle.metrics.auroc import contested_auroc
@@ -61,12 +62,12 @@ def judge_held_out(fit: Fit, rows: LensRows) -> list[HeldOut]:
     for first, last in _batches(rows):
         fitted = fit.fitted(first, last)
         held_out = fit.held_out(first, last, fitted)
-        results += [_held_out(rows, first + k, fitted[k], held_out[k]) for k in range(last - first)]
+        results += [judge_lens(rows, first + k, fitted[k], held_out[k]) for k in range(last - first)]
     return results
 
 
 def judge_rows(
-    lenses: LinearLenses | Callable[[int, int], Floats],
+    lenses: LinearLenses | MixedLenses | Callable[[int, int], Floats],
     rows: LensRows,
     thresholds: Sequence[float],
     *,
@@ -77,7 +78,7 @@ def judge_rows(
     `prevalence` is the share of positives for which precision is stated. `lenses` may be a function that
     scores lenses first:last, [lenses, N].
     """
-    score = _scorer(lenses, rows) if isinstance(lenses, LinearLenses) else lenses
+    score = _scorer(lenses, rows) if isinstance(lenses, (LinearLenses, MixedLenses)) else lenses
     results: list[BinaryScores | None] = []
     for first, last in _batches(rows):
         scores = score(first, last)
@@ -98,8 +99,11 @@ def judge_rows(
     return results
 
 
-def _held_out(rows: LensRows, lens: int, fitted_N: Floats, held_out_N: Floats) -> HeldOut:
-    """Looks at most rows only once: those below every positive are counted, not ranked."""
+def judge_lens(rows: LensRows, lens: int, fitted_N: Floats, held_out_N: Floats) -> HeldOut:
+    """One lens by what it says of its training rows, and what it would say had their groups been left out.
+
+    Looks at most rows only once: those below every positive are counted, not ranked.
+    """
     positive, excluded = rows.positive[lens], rows.excluded[lens]
     apart = np.concatenate([positive, excluded])
     shown_P = held_out_N[positive]
@@ -142,11 +146,17 @@ def _batches(rows: LensRows) -> Iterator[tuple[int, int]]:
         yield first, min(rows.lenses, first + at_once)
 
 
-def _scorer(lenses: LinearLenses, rows: LensRows) -> Callable[[int, int], Floats]:
+def _scorer(lenses: LinearLenses | MixedLenses, rows: LensRows) -> Callable[[int, int], Floats]:
+    linear, networks = parts(lenses)
     centred: Floats = rows.features.astype(np.float32)
-    centred -= lenses.mean
+    centred -= linear.mean
+    own_NK = None if networks is None else networks.scores(rows.features)
 
     def score(first: int, last: int) -> Floats:
-        return lenses.weights[first:last] @ centred.T + lenses.bias[first:last, None]
+        scores = linear.weights[first:last] @ centred.T + linear.bias[first:last, None]
+        if networks is not None and own_NK is not None:
+            here = (networks.at >= first) & (networks.at < last)
+            scores[networks.at[here] - first] = own_NK.T[here]
+        return scores
 
     return score

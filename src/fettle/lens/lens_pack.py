@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 import xxhash
 from numpy.typing import NDArray
 
 from fettle.errors import RunError
 from fettle.evaluation.subject import Subject
 from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, mixed
+from fettle.lens.pack_index import INDEX, index_bytes, read_index
 from fettle.lens.spec import check_same
+from fettle.lens.standardise import Standardisation
 from fettle.metrics import Platt
-from fettle.runs.folder import read_json, replace_file
+from fettle.runs.folder import replace_file
 
-VERSION = 1
+if TYPE_CHECKING:
+    from fettle.lens.networks import Networks
+
 TENSORS = "lenses.safetensors"
-INDEX = "lenses.json"
 # Columns of the tensor `numbers`: bias, threshold, mean and deviation of negatives; Platt's three.
 Floats = NDArray[np.float32]
 
@@ -42,10 +48,17 @@ class LensPack:
     negative_deviation: Floats
     """[C]."""
     platts: list[Platt | None]
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     """What is known of each lens: results, grade, standing, selectivity; plain values."""
     about: dict[str, Any] = field(default_factory=dict[str, Any])
     """What is known of all: how they were trained, the sealed test, the baselines; plain values."""
+    networks: Networks | None = None
+    """In the place of some of the linear lenses; None where all are linear."""
+
+    @property
+    def scoring(self) -> LinearLenses | MixedLenses:
+        """What scores texts."""
+        return mixed(self.lenses, self.networks)
 
     @property
     def subject(self) -> Subject:
@@ -55,7 +68,7 @@ class LensPack:
 
     def evidence(self, features_ND: NDArray[Any]) -> Floats:
         """Scores in deviations from the mean of negatives, comparable across lenses, [N, C]."""
-        return (self.lenses.scores(features_ND) - self.negative_mean) / self.negative_deviation
+        return (self.scoring.scores(features_ND) - self.negative_mean) / self.negative_deviation
 
 
 def write_pack(folder: Path, pack: LensPack) -> None:
@@ -68,7 +81,7 @@ def write_pack(folder: Path, pack: LensPack) -> None:
     from safetensors.torch import save
 
     if (folder / INDEX).exists():
-        check_same(pack.identity, _index(folder)["identity"], str(folder))
+        check_same(pack.identity, read_index(folder)[0]["identity"], str(folder))
     platts = [(p.slope, p.intercept, p.prevalence) if p else (np.nan,) * 3 for p in pack.platts]
     own = [pack.lenses.bias, pack.thresholds, pack.negative_mean, pack.negative_deviation]
     tensors = {
@@ -76,20 +89,19 @@ def write_pack(folder: Path, pack: LensPack) -> None:
         "mean": torch.from_numpy(pack.lenses.mean),
         "numbers": torch.from_numpy(np.column_stack([*own, np.array(platts).reshape(-1, 3)])),
     }
+    if pack.networks is not None:
+        tensors |= _network_tensors(pack.networks)
     content = save(tensors)
-    index = {
-        "version": VERSION,
+    head = {
         "digest": xxhash.xxh3_128_hexdigest(content),
         "identity": pack.identity,
         "layer": pack.layer,
         "about": pack.about,
-        "lenses": [{"concept": c, **r} for c, r in zip(pack.concepts, pack.records, strict=True)],
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         replace_file(folder / TENSORS, content)
-        options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
-        replace_file(folder / INDEX, orjson.dumps(index, option=options))
+        replace_file(folder / INDEX, index_bytes(head, pack.concepts, pack.records))
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
@@ -97,42 +109,83 @@ def write_pack(folder: Path, pack: LensPack) -> None:
 def read_pack(folder: Path, identity: Mapping[str, Any] | None = None) -> LensPack:
     """Read a pack. Raises ModelError where it is of another identity than the one given, RunError where
     it is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    index = _index(folder)
+    head, concepts, records = read_index(folder)
     if identity is not None:
-        check_same(identity, index["identity"], str(folder))
-    try:
-        content = (folder / TENSORS).read_bytes()
-        tensors = load(content)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{folder / TENSORS}: cannot be read: {error}. Train the pack again") from error
-    if xxhash.xxh3_128_hexdigest(content) != index["digest"]:
-        raise RunError(f"{folder / TENSORS}: is not the file that {INDEX} describes. Train the pack again")
+        check_same(identity, head["identity"], str(folder))
+    tensors = _read_tensors(folder / TENSORS, head["digest"])
     numbers: NDArray[np.float64] = tensors["numbers"].numpy()
     bias, thresholds, negative_mean, negative_deviation = numbers[:, :4].T.astype(np.float32)
-    platts = [Platt(float(a), float(b), float(p)) if np.isfinite(a) else None for a, b, p in numbers[:, 4:]]
-    records: list[dict[str, Any]] = index["lenses"]
+    curves: list[list[float]] = numbers[:, 4:].tolist()
+    platts = [Platt(*curve) if isfinite(curve[0]) else None for curve in curves]
     return LensPack(
-        concepts=[record.pop("concept") for record in records],
-        layer=index["layer"],
-        identity=index["identity"],
-        lenses=LinearLenses(tensors["mean"].numpy(), tensors["weights"].float().numpy(), bias),
+        concepts=concepts,
+        layer=head["layer"],
+        identity=head["identity"],
+        lenses=LinearLenses(tensors["mean"].numpy().copy(), _float32(tensors["weights"]), bias),
         thresholds=thresholds,
         negative_mean=negative_mean,
         negative_deviation=negative_deviation,
         platts=platts,
         records=records,
-        about=index["about"],
+        about=head["about"],
+        networks=_networks(tensors) if "mlp.at" in tensors else None,
     )
 
 
-def _index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
-    if not path.is_file():
-        raise RunError(f"{folder}: holds no {INDEX}. Make a pack with: fettle lens train --out {folder}")
-    index = read_json(path)
-    if index is None or index.get("version") != VERSION:
-        raise RunError(f"{path}: is damaged or of another version. Train the pack again")
-    return dict(index)
+def _network_tensors(networks: Networks) -> dict[str, Any]:
+    """Weights in bfloat16 too: what they see is standardised."""
+    import torch
+
+    mlp = networks.mlp
+    arrays = {
+        "at": networks.at,
+        "mean": mlp.standard.mean,
+        "deviation": mlp.standard.deviation,
+        "directions": networks.directions,
+        "projections": networks.projections,
+    }
+    return {
+        **{f"mlp.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()},
+        **{f"mlp.weights.{i}": w.to(torch.bfloat16).contiguous() for i, w in enumerate(mlp.weights)},
+        **{f"mlp.biases.{i}": b.contiguous() for i, b in enumerate(mlp.biases)},
+    }
+
+
+def _networks(tensors: Mapping[str, Any]) -> Networks:
+    from fettle.lens.mlp import MlpLenses
+    from fettle.lens.networks import Networks
+
+    depth = sum(name.startswith("mlp.weights.") for name in tensors)
+    names = ("at", "mean", "deviation", "directions", "projections")
+    # Copies, so that nothing holds on to the file.
+    at, mean, deviation, directions, projections = (tensors[f"mlp.{name}"].numpy().copy() for name in names)
+    mlp = MlpLenses(
+        Standardisation(mean, deviation),
+        [tensors[f"mlp.weights.{i}"].float() for i in range(depth)],
+        [tensors[f"mlp.biases.{i}"].clone() for i in range(depth)],
+    )
+    return Networks(at, mlp, directions, projections)
+
+
+def _read_tensors(path: Path, digest: str) -> dict[str, Any]:
+    """All tensors, mapped into memory; their content is that of the digest. Raises RunError."""
+    safetensors: Any = import_module("safetensors")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  It is no mapping.
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found = xxhash.xxh3_128_hexdigest(data)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read: {error}. Train the pack again") from error
+    if found != digest:
+        raise RunError(f"{path}: is not the file that {INDEX} describes. Train the pack again")
+    return tensors
+
+
+def _float32(half: Any) -> Floats:
+    """A tensor of bfloat16: its bits are the upper half of those of float32, so that one shift does it."""
+    import torch
+
+    bits: NDArray[np.uint16] = half.view(torch.int16).numpy().view(np.uint16)
+    whole = np.left_shift(bits, 16, dtype=np.uint32, casting="unsafe")
+    return whole.view(np.float32)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
@@ -24,9 +25,11 @@ DROPOUT = 0.2
 LEARNING_RATE = 1e-3
 EPOCHS = 50
 PER_POSITIVE = 1
-"""Negatives a positive: the whole bank would take hours."""
-HARD = 0.5
-"""Share of the negatives that are those the linear lens scores highest."""
+"""Negatives a positive, drawn at random: the whole bank would take hours.
+
+Those that the linear lens finds hardest lie where positives of a fold left out do, and teach a network to
+shun them: 20 concepts of 20 texts on all-MiniLM-L6-v2 came to AUROC 0.69 with half of them, 0.87 with none.
+"""
 NETWORKS_AT_ONCE = 64
 BETTER_BY = 0.01
 """AUROC that a network must gain for its hundredfold cost."""
@@ -54,11 +57,15 @@ class MlpLenses:
         Where the network bends it points one way for one text and another for the next; the mean is what
         steering can use.
         """
-        states = torch.from_numpy(self.standard.apply(features_ND)).expand(len(self.weights[0]), -1, -1)
-        states = states.clone().requires_grad_()
-        _forward(states, self.weights, self.biases).sum().backward()
-        assert states.grad is not None
-        return (states.grad.mean(1).numpy() / self.standard.deviation).astype(np.float32)
+        plain_ND = torch.from_numpy(self.standard.apply(features_ND))
+        found: list[Floats] = []
+        for k in range(len(self.weights[0])):  # One by one: all at once would hold K copies of the texts.
+            states = plain_ND.clone().requires_grad_()
+            own = [[part[k : k + 1] for part in side] for side in (self.weights, self.biases)]
+            _forward(states[None], own[0], own[1]).sum().backward()
+            assert states.grad is not None
+            found.append(states.grad.mean(0).numpy())
+        return (np.stack(found) / self.standard.deviation).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +75,26 @@ class Comparison:
     lens: int
     linear_auroc: float
     mlp_auroc: float
+    low: float
+    """Lower end of the 95 % interval of the difference, by Student's t over folds."""
+    held_out: Floats = field(compare=False, repr=False)
+    """What the network says of each row, its fold not trained on, [N]."""
 
     @property
     def kept(self) -> bool:
-        """Whether the network is worth its cost."""
-        return self.mlp_auroc >= self.linear_auroc + BETTER_BY
+        """Whether the network is worth its cost: better by more than noise, and by enough."""
+        return self.low > 0 and self.mlp_auroc >= self.linear_auroc + BETTER_BY
 
 
-def fit_mlp(rows: LensRows, linear: Fit, lenses: Sequence[int], *, seed: int = 0) -> MlpLenses:
-    """Networks for some of the lenses, trained together.
-
-    Each has the positives of its lens and as many negatives, half of them those that the linear lens finds
-    hardest, half drawn from the rest.
-    """
+def fit_mlp(rows: LensRows, lenses: Sequence[int], *, seed: int = 0) -> MlpLenses:
+    """Networks for some of the lenses, trained together, each on its positives and as many negatives."""
     everyone = np.ones(len(rows), dtype=np.bool_)
-    return _fit(rows, _sampled(rows, linear, lenses, seed), everyone, seed)
+    return _fit(rows, _sampled(rows, lenses, seed), everyone, seed)
 
 
 def compare_mlp(rows: LensRows, linear: Fit, lenses: Sequence[int], *, seed: int = 0) -> list[Comparison]:
     """Networks and linear lenses by out-of-group predictions on the training rows."""
-    sampled = _sampled(rows, linear, lenses, seed)
+    sampled = _sampled(rows, lenses, seed)
     fold_N = group_folds(rows)
     scores_KN = np.empty((len(lenses), len(rows)), dtype=np.float32)
     for fold in range(FOLDS):
@@ -103,7 +110,9 @@ def compare_mlp(rows: LensRows, linear: Fit, lenses: Sequence[int], *, seed: int
             for p, n in _by_fold(fold_N, positive, negative)
         ]
         base = [area_under_curve(linear_N[p], linear_N[n]) for p, n in _by_fold(fold_N, positive, negative)]
-        found.append(Comparison(lens, float(np.mean(base)), float(np.mean(area))))
+        found.append(
+            Comparison(lens, float(np.mean(base)), float(np.mean(area)), _low(area, base), scores_KN[k])
+        )
     return found
 
 
@@ -111,17 +120,14 @@ Sample = tuple[NDArray[np.int64], int]
 """Rows of one network, its positives first, and how many those are."""
 
 
-def _sampled(rows: LensRows, linear: Fit, lenses: Sequence[int], seed: int) -> list[Sample]:
+def _sampled(rows: LensRows, lenses: Sequence[int], seed: int) -> list[Sample]:
     rng = np.random.default_rng(seed)
     found: list[Sample] = []
     for lens in lenses:
         positive, negative = rows.positive[lens], np.flatnonzero(rows.negative(lens))
         wanted = min(PER_POSITIVE * positive.size, negative.size)
-        held_out_N = linear.held_out(lens, lens + 1)[0]
-        ordered = negative[np.argsort(-held_out_N[negative], kind="stable")]
-        hard = round(HARD * wanted)
-        drawn = rng.choice(ordered[hard:], wanted - hard, replace=False)
-        found.append((np.concatenate([positive, ordered[:hard], drawn]), positive.size))
+        drawn = rng.choice(negative, wanted, replace=False)
+        found.append((np.concatenate([positive, drawn]), positive.size))
     return found
 
 
@@ -185,6 +191,15 @@ def _forward(
     for w, b in zip(weights[:-1], biases[:-1], strict=True):
         states = dropout((states @ w + b).relu(), drop, training=drop > 0)
     return (states @ weights[-1] + biases[-1])[..., 0]
+
+
+def _low(area: Sequence[float], base: Sequence[float]) -> float:
+    """Lower end of the mean difference; below all of them where there is one fold."""
+    over_F = np.subtract(area, base)
+    if over_F.size < 2:
+        return -np.inf
+    t = float(special.stdtrit(over_F.size - 1, 0.975))
+    return float(over_F.mean() - t * over_F.std(ddof=1) / np.sqrt(over_F.size))
 
 
 def _by_fold(

@@ -9,6 +9,10 @@ import numpy as np
 
 from fettle.errors import DataError
 from fettle.lens.judge import judge_held_out, negative_moments
+from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, mixed
+from fettle.lens.mlp import compare_mlp
+from fettle.lens.networks import fit_networks
 from fettle.lens.problem import Floats, LensProblem
 from fettle.lens.ridge import fit_ridge
 from fettle.metrics import Estimate, area_under_curve, best_threshold, mean_estimate
@@ -62,10 +66,12 @@ class Mix:
         return f"mean |ΔF1| {self.f1.value:.4f}{spread} over {len(self.lenses)} lenses: {says}"
 
 
-def mix(trained: LensProblem, used: Floats, penalty: float) -> Mix:
+def mix(
+    trained: LensProblem, used: Floats, penalty: float, networks: Sequence[int] = (), *, seed: int = 0
+) -> Mix:
     """Train lenses on one version of the activations and use them on another of the same texts, [N, D].
 
-    Raises DataError where the texts differ in number.
+    Those of `networks`, rising, are trained as networks. Raises DataError where the texts differ in number.
     """
     if used.shape != trained.features.shape:
         raise DataError(
@@ -74,18 +80,25 @@ def mix(trained: LensProblem, used: Floats, penalty: float) -> Mix:
     train, test = trained.rows("train"), trained.rows("test")
     fit = fit_ridge(train, penalty)
     held_out = judge_held_out(fit, train)
+    lenses: LinearLenses | MixedLenses = fit.lenses
+    if networks:
+        compared = compare_mlp(train, fit, networks, seed=seed)
+        trained_networks, own = fit_networks(train, compared, seed=seed)
+        lenses = mixed(fit.lenses, trained_networks)
+        for lens, result in zip(networks, own, strict=True):
+            held_out[lens] = result
     thresholds = [h.threshold for h in held_out]
     deviations = np.maximum(negative_moments(held_out)[1], np.finfo(np.float32).tiny)
-    same_NC, other_NC = fit.lenses.scores(test.features), fit.lenses.scores(used[test.index])
-    lenses = [
+    same_NC, other_NC = lenses.scores(test.features), lenses.scores(used[test.index])
+    differences = [
         _difference(test.split(same_NC, c), test.split(other_NC, c), thresholds[c], deviations[c])
         for c in range(test.lenses)
     ]
     return Mix(
-        lenses=lenses,
-        f1=_mean_size([lens.f1 for lens in lenses]),
-        auroc=_mean_size([lens.auroc for lens in lenses]),
-        threshold=_mean_size([lens.threshold for lens in lenses]),
+        lenses=differences,
+        f1=_mean_size([lens.f1 for lens in differences]),
+        auroc=_mean_size([lens.auroc for lens in differences]),
+        threshold=_mean_size([lens.threshold for lens in differences]),
         score=float((np.abs(other_NC - same_NC) / deviations).max()),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import Scoring
 from fettle.lens.problem import LensRows
 from fettle.metrics import Platt, brier_score, expected_calibration_error, platt_scaling
 
@@ -20,14 +20,14 @@ class Believability:
     expected_calibration_error: float | None
 
 
-def fit_probabilities(lenses: LinearLenses, rows: LensRows) -> list[Platt | None]:
+def fit_probabilities(lenses: Scoring, rows: LensRows) -> list[Platt | None]:
     """Platt's sigmoid of each lens on the calibrate set; None for a lens without both classes there."""
     scores_NC = lenses.scores(rows.features)
     return [platt_scaling(*rows.split(scores_NC, c)) for c in range(rows.lenses)]
 
 
 def judge_probabilities(
-    lenses: LinearLenses, platts: Sequence[Platt | None], rows: LensRows
+    lenses: Scoring, platts: Sequence[Platt | None], rows: LensRows
 ) -> list[Believability]:
     """Brier score and expected calibration error of each lens on other rows, at their own prevalence."""
     scores_NC = lenses.scores(rows.features)

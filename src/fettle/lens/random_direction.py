@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import MixedLenses, SomeNetworks, parts
 from fettle.lens.problem import LensRows
 
 Reals = NDArray[np.float64]
@@ -21,29 +22,34 @@ NO_VARIANCE = 1e-10
 """Share of the largest variance below which an axis counts as constant."""
 
 
-def random_direction_p(lenses: LinearLenses, rows: LensRows) -> Reals:
+def random_direction_p(lenses: LinearLenses | MixedLenses, rows: LensRows) -> Reals:
     """Probability that a direction drawn evenly in standardised space separates each concept so far, [C].
 
     Separation is (mean of positives - mean of negatives) / deviation of all rows. 1 for a lens without
     positives or without negatives.
     """
+    linear, networks = parts(lenses)
     spread = rows.features.std(0, dtype=np.float64)
     spread[spread == 0] = 1.0
-    standard_ND = ((rows.features - lenses.mean) / spread).astype(np.float32)
+    standard_ND = ((rows.features - linear.mean) / spread).astype(np.float32)
     centred_ND = standard_ND - standard_ND.mean(0)
     variance_D, axes_DD = np.linalg.eigh((centred_ND.T @ centred_ND).astype(np.float64) / len(rows))
     variance_D[variance_D < NO_VARIANCE * variance_D.max()] = 0.0
     everyone_D = standard_ND.sum(0, dtype=np.float64)
+    own_K = np.empty(0) if networks is None else _separations(networks, rows)
     p_C = np.ones(rows.lenses)
     at_once = max(1, VALUES_AT_ONCE // variance_D.size)
     for first in range(0, rows.lenses, at_once):
         block = slice(first, min(first + at_once, rows.lenses))
         apart_BD = _differences(standard_ND, everyone_D, rows, block) @ axes_DD
         apart_BD[:, variance_D == 0] = 0.0
-        weights_BD = (lenses.weights[block] * spread) @ axes_DD
+        weights_BD = (linear.weights[block] * spread) @ axes_DD
         deviation_B = np.sqrt(weights_BD**2 @ variance_D)
         along_B = (weights_BD * apart_BD).sum(1)
         reached_B = np.divide(along_B, deviation_B, out=np.zeros_like(along_B), where=deviation_B > 0)
+        if networks is not None:
+            here = (networks.at >= block.start) & (networks.at < block.stop)
+            reached_B[networks.at[here] - first] = own_K[here]
         known_B = apart_BD.any(1)
         p_C[block][known_B] = separation_p(reached_B[known_B], apart_BD[known_B], variance_D)
     return p_C
@@ -62,6 +68,19 @@ def separation_p(reached_C: Reals, apart_CD: Reals, variance_D: Reals) -> Reals:
     far_C = reached_C**2 * variance_D.sum() > (apart_CD**2).sum(1)
     p_C[far_C] = _far(np.abs(reached_C[far_C]), apart_CD[far_C], variance_D)
     return np.where(reached_C < 0, 1 - p_C, p_C)
+
+
+def _separations(networks: SomeNetworks, rows: LensRows) -> Reals:
+    """(mean of positives - mean of negatives) / deviation of all rows, of each network's logits, [K]."""
+    logits_NK = networks.scores(rows.features).astype(np.float64)
+    found = np.zeros(networks.at.size)
+    lenses: list[int] = networks.at.tolist()
+    for k, lens in enumerate(lenses):
+        positive, negative = rows.positive[lens], rows.negative(lens)
+        deviation = float(logits_NK[:, k].std())
+        if positive.size and negative.any() and deviation:
+            found[k] = (logits_NK[positive, k].mean() - logits_NK[negative, k].mean()) / deviation
+    return found
 
 
 def _differences(standard_ND: NDArray[np.float32], everyone_D: Reals, rows: LensRows, block: slice) -> Reals:

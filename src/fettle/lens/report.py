@@ -16,6 +16,7 @@ from fettle.lens.dataset import LensDataset
 from fettle.lens.grades import LensGrade
 from fettle.lens.growth import Grown
 from fettle.lens.lens_pack import LensPack
+from fettle.lens.mlp import Comparison
 from fettle.lens.probability import Believability
 from fettle.lens.splits import SETS
 from fettle.metrics import Platt
@@ -38,6 +39,7 @@ class Findings:
 def records(dataset: LensDataset, grown: Grown, findings: Findings) -> list[dict[str, Any]]:
     """One of each lens, plain values."""
     over_best = selectivity(findings.test, findings.baselines)
+    networks = {comparison.lens: comparison for comparison in grown.compared}
     found: list[dict[str, Any]] = []
     for c, name in enumerate(dataset.concepts):
         grade = findings.grades[c]
@@ -46,6 +48,7 @@ def records(dataset: LensDataset, grown: Grown, findings: Findings) -> list[dict
             {
                 "branches": sorted(dataset.pack.branches(name)),
                 "depth": dataset.pack.concepts[name].depth,
+                **_kind(networks.get(c)),
                 "state": grown.standings[c].state,
                 "reason": grown.standings[c].reason,
                 "held_out": {**asdict(grown.held_out[c]), "gap": grown.held_out[c].gap},
@@ -99,11 +102,20 @@ def summary(pack: LensPack) -> dict[str, Any]:
         "mean_test_auroc": _mean([test["auroc"]["value"] for test in tested]),
         "mean_selectivity": _mean([record["selectivity"] for record in pack.records]),
         "baselines": {name: _mean([record["baselines"][name] for record in pack.records]) for name in names},
+        "networks": sum(record.get("kind") == "mlp" for record in pack.records),
         "layer": pack.layer,
         "layers": pack.about["layers"],
         "texts": pack.about["texts"],
         "test": pack.about["test"],
     }
+
+
+def _kind(compared: Comparison | None) -> dict[str, Any]:
+    """Linear or a network; where both were tried, the AUROC of each on groups that it did not see."""
+    if compared is None:
+        return {"kind": "linear"}
+    tried = {"linear_auroc": compared.linear_auroc, "mlp_auroc": compared.mlp_auroc, "low": compared.low}
+    return {"kind": "mlp" if compared.kept else "linear", "mlp": tried}
 
 
 def _auroc(result: Any) -> float | None:

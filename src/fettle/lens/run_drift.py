@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from fettle.errors import DataError, ModelError, RunError
@@ -17,13 +15,13 @@ from fettle.evaluation.subject import Subject
 from fettle.lens.backbone import read_backbone
 from fettle.lens.dataset import LensDataset
 from fettle.lens.drift import Drift, Reading, drift, readings
+from fettle.lens.drift_rows import drift_content, drift_row
 from fettle.lens.extract import Extractor, OnTokens
 from fettle.lens.lens_pack import LensPack
 from fettle.lens.problem import Floats
 from fettle.lens.spec import check_same, read_spec
 from fettle.runs.folder import RunFolder, replace_file
 
-EXAMPLES = 3
 READINGS = tuple(part.name for part in fields(Reading))
 
 
@@ -42,14 +40,13 @@ class RunDrift:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the lenses by their effect at the last checkpoint, the largest first."""
-        return {
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "layer": self.pack.layer,
-            "texts": len(self.texts),
-            "controls": self.controls,
-            "checkpoints": [{"name": subject.name, "step": subject.step} for subject in self.checkpoints],
-            "lenses": [self._row(c) for c in self.drifts[-1].order.tolist()],
-        }
+        return drift_content(
+            self.pack,
+            texts=len(self.texts),
+            controls=self.controls,
+            checkpoints=[(subject.name, subject.step) for subject in self.checkpoints],
+            rows=[self._row(c) for c in self.drifts[-1].order.tolist()],
+        )
 
     def write(self, run: Path, pack: Path) -> Path:
         """Leave it in a run folder, where verdict and page find it. Raises RunError where it cannot be."""
@@ -62,23 +59,10 @@ class RunDrift:
         return path
 
     def _row(self, lens: int) -> dict[str, Any]:
-        last, record = self.drifts[-1], self.pack.records[lens]
-        test: dict[str, Any] = record.get("test") or {}
+        shifts = [found.shift for found in self.drifts]
         return {
-            "concept": self.pack.concepts[lens],
-            "grade": record.get("grade"),
-            "branches": record.get("branches", []),
-            **{name: test[name]["value"] if name in test else None for name in ("f1", "auroc")},
-            "shifts": [float(found.shift[lens]) for found in self.drifts],
+            **drift_row(self.pack, lens, shifts, self.drifts[-1], self.texts),
             **{name: [getattr(of[lens], name) for of in self.readings] for name in READINGS},
-            "low": float(last.low[lens]),
-            "high": float(last.high[lens]),
-            # Few lenses and no controls: nothing to judge beside.
-            "effect": None if np.isnan(last.effect[lens]) else float(last.effect[lens]),
-            "p": float(last.p[lens]),
-            "moved": bool(last.moved[lens]),
-            "examples": [self.texts[int(t)] for t in last.examples(lens, EXAMPLES)],
-            "strongest": record.get("strongest_texts", []),
         }
 
 
@@ -146,4 +130,4 @@ class _Labelled:
         """What they say of every lens at a checkpoint."""
         bank = seen.extract(self._chosen.texts, on_tokens)
         problem = self._dataset.problem(self._dataset.within(self._chosen, bank), bank, self._pack.layer)
-        return readings(self._pack.lenses, self._pack.about["penalty"], problem)
+        return readings(self._pack.scoring, self._pack.about["penalty"], problem)

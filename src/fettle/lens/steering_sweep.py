@@ -53,32 +53,43 @@ def sweep(
     spec: ExtractionSpec,
     *,
     at: int | None = None,
+    evidence: Callable[[Floats], Floats] | None = None,
 ) -> list[Steered]:
     """Each strength on the same neutral texts; 0 is the model as it is.
+
+    `evidence` reads vectors [N, D], by default as the direction does.
 
     `steer` acts behind layer `at`, by default that of the lens. Evidence is read at the layer of the lens;
     where both are the same it moves by what was added, and it is the perplexity that tells the price.
     """
     layer = direction.layer if at is None else at
     sequences = [Tokenised(t.ids, np.ones(len(t), dtype=np.bool_)) for t in texts]
-    plain_N, base = _evidence(model, direction, texts, spec), _cross_entropy(model, sequences)
+    read = _Reader(direction.layer, evidence or direction.evidence, texts, spec)
+    plain_N, base = read(model), _cross_entropy(model, sequences)
     found: list[Steered] = []
     for strength in strengths:
         with steering(model, {layer: [steer(strength)]}):
-            evidence_N, cost = _evidence(model, direction, texts, spec), _cross_entropy(model, sequences)
+            evidence_N, cost = read(model), _cross_entropy(model, sequences)
         ratio = perplexity(cost.value - base.value) if cost and base else None
         moved = mean_estimate(evidence_N - plain_N)
         found.append(Steered(strength, mean_estimate(evidence_N), moved, cost, ratio))
     return found
 
 
-def _evidence(model: Any, direction: Direction, texts: Sequence[Tokens], spec: ExtractionSpec) -> Floats:
-    """Of the pooled activations of each text, [N]."""
-    evidence_N = np.empty(len(texts), dtype=np.float32)
-    at = spec.layers.index(direction.layer)
-    for indices, vectors_NLD in pooled_activations(model, texts, spec):
-        evidence_N[indices] = direction.evidence(vectors_NLD[:, at])
-    return evidence_N
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    layer: int
+    evidence: Callable[[Floats], Floats]
+    texts: Sequence[Tokens]
+    spec: ExtractionSpec
+
+    def __call__(self, model: Any) -> Floats:
+        """Evidence of the pooled activations of each text, [N]."""
+        evidence_N = np.empty(len(self.texts), dtype=np.float32)
+        at = self.spec.layers.index(self.layer)
+        for indices, vectors_NLD in pooled_activations(model, self.texts, self.spec):
+            evidence_N[indices] = self.evidence(vectors_NLD[:, at])
+        return evidence_N
 
 
 def _cross_entropy(model: Any, sequences: Sequence[Tokenised]) -> Estimate | None:
@@ -110,4 +121,11 @@ def sweep_pack(
     if unwrapped(model).get_output_embeddings() is None:
         raise ModelError(f"{subject.model}: predicts no next token, so steering it has no price to show")
     tokens = TextTokenizer(load_tokenizer(subject.tokenizer), spec).tokens(texts)
-    return sweep(model, direction, steer, strengths, tokens, spec, at=at)
+    lens = pack.concepts.index(direction.concept)
+    is_network = pack.networks is not None and lens in pack.networks.at
+
+    def evidence(vectors_ND: Floats) -> Floats:
+        return pack.evidence(vectors_ND)[:, lens]
+
+    own = evidence if is_network else None
+    return sweep(model, direction, steer, strengths, tokens, spec, at=at, evidence=own)

@@ -17,12 +17,14 @@ from fettle.lens.bank import Bank
 from fettle.lens.controls import baseline, random_directions, refuse_templates, shuffled_labels
 from fettle.lens.dataset import LensDataset, Selection
 from fettle.lens.extract import Extractor, OnTokens
+from fettle.lens.generated_texts import GeneratedFrom
 from fettle.lens.grades import grade_lenses
 from fettle.lens.graduation import Graduation
-from fettle.lens.growth import Grown, Growth, Round, grow
+from fettle.lens.growth import Grown, Growth, Round, grow, try_networks
 from fettle.lens.judge import HeldOut, judge_rows, negative_moments
+from fettle.lens.ledger import Ledger
 from fettle.lens.lens_pack import INDEX, LensPack, read_pack, write_pack
-from fettle.lens.linear import LinearLenses
+from fettle.lens.mixed import Scoring
 from fettle.lens.pack_texts import TextsFrom, pack_corpus
 from fettle.lens.penalty import choose_penalty
 from fettle.lens.probability import fit_probabilities, judge_probabilities
@@ -42,11 +44,15 @@ class TrainSettings:
     """How lenses are trained, whatever the model."""
 
     texts_from: TextsFrom = "auto"
+    generated: GeneratedFrom | None = None
+    """Texts that a model wrote, beside the others."""
     shares: Mapping[SetName, float] = field(default_factory=lambda: dict(SHARES))
     growth: Growth = field(default_factory=Growth)
     graduation: Graduation = field(default_factory=Graduation)
     validation_blocking: bool = False
     """Whether a lens graded C or U on the texts put aside grows on, for a bounded number of rounds."""
+    mlp: bool = False
+    """Whether networks are tried in the place of lenses that leave room for one; many times the time."""
     prevalence: float = 0.01
     """Share of texts that show a concept, for which precision is stated."""
     seed: int = 0
@@ -74,7 +80,7 @@ def train_lenses(
     run and for a pack of another model or spec in `out`.
     """
     settings = settings or TrainSettings()
-    pack, corpus = pack_corpus(concepts, settings.texts_from)
+    pack, corpus = pack_corpus(concepts, settings.texts_from, settings.generated)
     splits = split(corpus, dict(settings.shares), settings.seed)
     dataset = LensDataset(pack, corpus, splits, settings.seed)
     extractor = Extractor(subject, spec, banks, device=device, batch_tokens=batch_tokens)
@@ -86,6 +92,10 @@ def train_lenses(
     sealed = SealedTest(corpus, splits)
     training = _Training(dataset, extractor, settings, on_tokens, on_round)
     grown = training.grow()
+    # Before anything is judged: a look at it that ends in a refusal is a look.
+    tested: dict[str, Any] = {} if before is None else before.about.get("test", {})
+    known = int(tested.get("opened", 0)) if tested.get("hash") == sealed.hash else 0
+    opened = Ledger(banks).open(sealed.hash, extractor.bank.identity["weights"], key, out, known)
     findings = training.judge(grown, sealed)
     refuse_templates(findings.test, findings.baselines["template"])
     negative_mean, negative_deviation = negative_moments(grown.held_out)
@@ -97,6 +107,7 @@ def train_lenses(
         thresholds=np.array([held_out.threshold for held_out in grown.held_out], dtype=np.float32),
         negative_mean=negative_mean,
         negative_deviation=negative_deviation,
+        networks=grown.networks,
         platts=findings.platts,
         records=records(dataset, grown, findings),
         about={
@@ -106,7 +117,7 @@ def train_lenses(
             "concepts": str(concepts),
             "settings": asdict(settings),
             "layers": training.layers,
-            "test": {"hash": sealed.hash, "texts": len(sealed), "opened": _times_opened(before, sealed.hash)},
+            "test": {"hash": sealed.hash, "texts": len(sealed), "opened": opened},
             **about(dataset, grown, findings),
         },
     )
@@ -142,6 +153,8 @@ class _Training:
         grown = self._grow()
         if self._choose_layer(self.dataset.within(self.dataset.select(self._sizes), self._extractor.bank)):
             grown = self._grow()
+        if self._settings.mlp:
+            grown = try_networks(grown, self._settings.graduation, seed=self._settings.seed)
         return grown
 
     def judge(self, grown: Grown, sealed: SealedTest) -> Findings:
@@ -150,7 +163,7 @@ class _Training:
         sealed.open()
         selection = self._extracted(self.dataset.select(self._sizes, test=True))
         problem = self.dataset.problem(selection, self._extractor.bank, self.layer)
-        lenses, test = grown.fit.lenses, problem.rows("test")
+        lenses, test = grown.lenses, problem.rows("test")
         thresholds = [held_out.threshold for held_out in grown.held_out]
         fitted_on = selection.places("train").tolist()
         baselines = {
@@ -211,7 +224,7 @@ def _grades_put_aside(problem: LensProblem, fit: RidgeFit, held_out: Sequence[He
     return [found.grade for found in grade_lenses(fit.lenses, *negative_moments(held_out), rows)]
 
 
-def _strongest_texts(lenses: LinearLenses, rows: LensRows, texts: Sequence[str]) -> list[list[str]]:
+def _strongest_texts(lenses: Scoring, rows: LensRows, texts: Sequence[str]) -> list[list[str]]:
     """Of each lens the texts that it scores highest, whatever they show."""
     top_KC = np.argsort(-lenses.scores(rows.features), axis=0)[:STRONGEST]
     return [[texts[int(rows.index[k])] for k in top_K] for top_K in top_KC.T.tolist()]
@@ -225,12 +238,3 @@ def _key(identity: Mapping[str, Any], corpus: str, settings: TrainSettings) -> s
 def _pack_in(out: Path, identity: Mapping[str, Any]) -> LensPack | None:
     """The pack that lies there; None for none. Raises ModelError for one of another model or spec."""
     return read_pack(out, identity) if (out / INDEX).is_file() else None
-
-
-def _times_opened(before: LensPack | None, test: str) -> int:
-    """How often this test was looked at for this pack: what is tried again and again is not tested by it."""
-    known: dict[str, Any] = {} if before is None else before.about.get("test", {})
-    opened = int(known.get("opened", 0)) + 1 if known.get("hash") == test else 1
-    if opened > 1:
-        logger.warning("the sealed test is opened for the {}th time: what it chose looks too good", opened)
-    return opened

@@ -49,7 +49,11 @@ def verify_pack(
     }
     if _other_than_cpu(device):
         pairs["device to CPU"] = (whole, read("cpu", "float32", "cpu"))
-    return {name: mix(one, other.features, choose_penalty(one)[0]) for name, (one, other) in pairs.items()}
+    networks: list[int] = [] if pack.networks is None else pack.networks.at.tolist()
+    return {
+        name: mix(one, other.features, choose_penalty(one)[0], networks)
+        for name, (one, other) in pairs.items()
+    }
 
 
 def _other_than_cpu(device: str) -> bool:

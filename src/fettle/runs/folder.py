@@ -52,6 +52,8 @@ class RunFolder:
         self.evaluations_path = path / "evaluations" / "evaluations.jsonl"
         self.evaluations_lock_path = self.evaluations_path.parent / ".lock"
         self.drift_path = path / "lenses" / "drift.json"
+        self.live_drift_path = path / "lenses" / "live.json"
+        self.before_path = path / "lenses" / "before.safetensors"
         self.plot_path = path / "plots" / "training_curves.png"
         self.lock_path = path / ".lock"
 

@@ -185,8 +185,13 @@ class RunReader:
         return [row for _, row in sorted(newest.items(), key=lambda item: item[0])]
 
     def drift(self) -> ConceptDrift | None:
-        """Which concepts the run moved; None where `fettle lens drift` was not asked."""
-        return concept_drift(read_json(RunFolder(self.path).drift_path))
+        """Which concepts the run moved; None where no lens looked.
+
+        By the newer of two: `fettle lens drift`, and what was read while it trained.
+        """
+        folder = RunFolder(self.path)
+        found = [concept_drift(read_json(path)) for path in (folder.drift_path, folder.live_drift_path)]
+        return max((d for d in found if d is not None), key=lambda d: d.created_at or "", default=None)
 
     def is_evaluated(self) -> bool:
         """Whether `fettle eval --watch` is at work on it: more evaluations may come after its end."""

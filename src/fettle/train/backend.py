@@ -67,6 +67,11 @@ class Backend(Protocol):
     applies_non_finite: bool
     """Whether a step is applied before anybody can see that its loss is no number."""
 
+    @property
+    def model(self) -> Any:
+        """The model that is trained; None where its weights are elsewhere."""
+        ...
+
     layer_movement: LayerMovement | None
     """Measures how far the layers moved; None where nobody asked or the weights are elsewhere."""
 

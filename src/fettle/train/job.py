@@ -25,7 +25,7 @@ from fettle.config import (
 )
 from fettle.data.sequence import Sequence
 from fettle.decide.early_stop import EarlyStopping
-from fettle.errors import RunError
+from fettle.errors import ConfigError, RunError
 from fettle.runs import RunFolder, RunReader, configure_logging, find_run, latest_checkpoint
 from fettle.runs.folder import replace_file
 from fettle.runs.fresh_name import fresh_run_name
@@ -34,6 +34,7 @@ from fettle.train.backend import Backend
 from fettle.train.control import ControlFile
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.evaluation import FixedEvalSet
+from fettle.train.lens_reader import LensReader
 from fettle.train.loop import BUDGET, Loop
 from fettle.train.model import load_tokenizer, require_train_extra
 from fettle.train.notifier import Notifier
@@ -59,13 +60,16 @@ def train(
     log_level: str = "INFO",
     on_start: Callable[[int, int], None] | None = None,
     on_step: Callable[[DoneStep], None] | None = None,
+    lenses: LensReader | None = None,
 ) -> Outcome:
     """Train by `config` into `out`, or into a folder of its own under `runs`.
 
     A run of the same configuration that was cut short goes on exactly where its
-    newest whole checkpoint stands; a finished one is refused unless `new`.
+    newest whole checkpoint stands; a finished one is refused unless `new`. `lenses` is what the section of
+    that name asks for: `LiveDrift.of(config.lenses)`.
     """
     check_files(config)
+    reader = _lens_reader(config, lenses)
     open_backend = backend_opener(config)
     notifier = Notifier(config.notify)
     folder = choose_folder(config, out=out, runs=runs, new=new)
@@ -103,6 +107,8 @@ def train(
             learning_rate=training.learning_rate,
             leakage=chats.provenance.get("leakage"),
         )
+        if reader is not None:
+            reader.begin(backend.model, folder, done)
         if on_start is not None:
             on_start(done, order.total_steps)
         return Loop(
@@ -124,7 +130,19 @@ def train(
             predictions=predictions,
             on_saved=CheckpointRetention(folder, config.checkpoints, backend.forget).apply,
             control_file=control_file,
+            lenses=reader,
         ).run()
+
+
+def _lens_reader(config: Config, lenses: LensReader | None) -> LensReader | None:
+    """Who reads the model; None where nobody does. Raises FettleError for lenses of another model."""
+    if config.backend != "local":
+        return None
+    if lenses is not None:
+        lenses.check(config.model)
+    elif config.lenses is not None:
+        raise ConfigError("lenses: give train(..., lenses=LiveDrift.of(config.lenses)), as fettle train does")
+    return lenses
 
 
 def choose_folder(config: Config, *, out: Path | None, runs: Path, new: bool) -> RunFolder:

@@ -16,6 +16,7 @@ from fettle.decide.alerts import restart_lower
 from fettle.train.backend import Backend
 from fettle.train.control import Control, ControlFile, Wanted
 from fettle.train.evaluation import FixedEvalSet
+from fettle.train.lens_reader import LensReader
 from fettle.train.order import BatchOrder
 from fettle.train.pipeline import DoneStep, run_steps
 from fettle.train.predictions import Predictions
@@ -49,6 +50,8 @@ class Loop:
     """Called with the step of every checkpoint once it is on disk."""
     control_file: ControlFile | None = None
     """Requests to obey while training."""
+    lenses: LensReader | None = None
+    """Reads the model every so many steps."""
 
     def run(self) -> Outcome:
         """Train to the end, an early stop, a signal or a number that is none."""
@@ -72,6 +75,8 @@ class Loop:
                     stop.ask("stopped on request")
                 ending = step == self.order.total_steps or (stop.requested and not done.ahead)
                 stopping = judgement is not None and judgement.should_stop and step < self.order.total_steps
+                if self._looks(step, last=stopping):
+                    self._look(step)
                 if self.predicts(step, last=stopping):
                     self._predict(step)
                 best = judgement is not None and judgement.new_best
@@ -101,7 +106,10 @@ class Loop:
             learning_rate=self.learning_rate,
             read_layers=self._measures,
             boundary=lambda step: (
-                any(due(step) for due in (self._measures, self.evaluates, self._saves, self.predicts))
+                any(
+                    due(step)
+                    for due in (self._measures, self._looks, self.evaluates, self._saves, self.predicts)
+                )
                 or self._control.waiting()
             ),
             stopping=lambda step: stop.requested or self._breaks_budget(step, stop),
@@ -161,6 +169,16 @@ class Loop:
         activity = None if movement is None else movement.activity(step)
         if activity is not None:
             self.recorder.layers(activity)
+
+    def _looks(self, step: int, *, last: bool = False) -> bool:
+        last = last or step == self.order.total_steps
+        return self.lenses is not None and self.lenses.due(step, last=last)
+
+    def _look(self, step: int) -> None:
+        assert self.lenses is not None
+        read = self.lenses.read(self.backend.model, step)
+        if read is not None:
+            self.recorder.lenses(step, read)
 
     def _evaluate(self, step: int) -> Judgement:
         assert self.fixed_eval is not None

@@ -227,6 +227,10 @@ class Recorder:
         self._monitor_total += activity.seconds or 0.0
         self._update_status(layer_activity_summary=layer_activity_summary(activity.groups))
 
+    def lenses(self, step: int, read: Mapping[str, Any]) -> None:
+        """What lenses made of the weights after `step`: how many moved, which ones most."""
+        self._append("lenses", {"step": step, **read})
+
     def predictions(
         self, step: int, rows: Sequence[Mapping[str, Any]], *, epoch: float | None = None
     ) -> None:

@@ -46,6 +46,7 @@ class Watch:
         self.evaluated: int | None = None
         """The last step whose weights were scored."""
         self._predicted: int | None = None
+        self._looked: int | None = None
         self._settings, self._training = settings, training
         self._layers: LayerMovement | None = None
         self._predictions: Predictions | None = None
@@ -65,6 +66,8 @@ class Watch:
     def _record_run(self) -> ControlFile:
         settings, training = self._settings, self._training
         held_out, bins = training.held_out, settings.patterns_config.length_bins
+        if settings.lenses is not None:
+            settings.lenses.check(training.name)
         fixed_eval = {} if held_out is None else {"fixed_eval": held_out.description}
         folder = claim_folder(
             settings.out or training.folder,
@@ -90,6 +93,8 @@ class Watch:
             epochs=training.epochs,
             learning_rate=training.learning_rate,
         )
+        if settings.lenses is not None:
+            settings.lenses.begin(training.model, folder, training.step)
         if held_out is not None:
             self._predictions = Predictions(
                 held_out.eval_set, held_out.tokenizer, settings.predictions_config, seed=training.seed
@@ -134,7 +139,19 @@ class Watch:
             activity = self._layers.activity(step)
             if activity is not None:
                 self.recorder.layers(activity)
+        self._look(last=self._training.done(step))
         return True
+
+    def _look(self, *, last: bool) -> None:
+        """Have the lenses read these weights, where they are due and did not."""
+        lenses = self._settings.lenses
+        if self.recorder is None or lenses is None or self._looked == self.step:
+            return
+        if lenses.due(self.step, last=last):
+            self._looked = self.step
+            read = lenses.read(self._training.model, self.step)
+            if read is not None:
+                self.recorder.lenses(self.step, read)
 
     def _measures_layers(self, step: int) -> bool:
         interval = self._settings.layer_interval_steps
@@ -159,6 +176,8 @@ class Watch:
         stop = judgement is not None and judgement.should_stop
         best, stop = self._training.processes.agreed((best, stop))
         self.stopped = stop and not self._training.done(self.step)
+        if self.stopped:
+            self._look(last=True)
         return best, self.stopped
 
     def _judge(self, epoch: float | None) -> Judgement | None:

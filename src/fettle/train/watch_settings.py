@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from fettle.config import AlertsConfig, NotifyConfig, PatternsConfig, PredictionsConfig, check_section
 from fettle.decide.early_stop import EarlyStopping
-from fettle.errors import ModelError
+from fettle.errors import ConfigError, ModelError
 from fettle.train.held_out import HeldOut
+from fettle.train.lens_reader import LensReader
 
 SETTINGS = (
     "fixed_eval",
@@ -26,6 +27,7 @@ SETTINGS = (
     "layer_interval_steps",
     "patterns",
     "predictions",
+    "lenses",
     "alerts",
     "notify",
 )
@@ -51,6 +53,7 @@ class WatchSettings:
         layer_interval_steps: int | None = 250,
         patterns: Mapping[str, Any] | None = None,
         predictions: Mapping[str, Any] | None = None,
+        lenses: LensReader | None = None,
         alerts: Mapping[str, Any] | None = None,
         notify: Mapping[str, Any] | None = None,
     ) -> None:
@@ -60,7 +63,8 @@ class WatchSettings:
         `eval_interval_steps` is by default the trainer's own interval of evaluation, else of
         saving, else 250. `max_seq_length` is by default the trainer's `max_length`, else the
         context of the model. `keep_best` saves a checkpoint at every new best. Every
-        `layer_interval_steps` it is measured how far each layer moved; None: never. `patterns` and
+        `layer_interval_steps` it is measured how far each layer moved; None: never. `lenses` reads concepts
+        off the model while it is trained: `LiveDrift("pack", every_steps=50)`. `patterns` and
         `predictions`, `alerts` and `notify` hold keys of the sections of those names, by default
         their defaults. Raises ConfigError for wrong ones.
         """
@@ -76,11 +80,17 @@ class WatchSettings:
         self.batch_tokens = batch_tokens
         self.keep_best = keep_best
         self.layer_interval_steps = layer_interval_steps
+        self.lenses = lenses
         self.patterns = dict(patterns or {})
         self.predictions = dict(predictions or {})
         self.alerts = dict(alerts or {})
         self.notify = dict(notify or {})
         name = type(self).__name__
+        if isinstance(lenses, Mapping):
+            raise ConfigError(
+                f"{name}(lenses=...): must be a LiveDrift. A trainer that restores its callbacks from a "
+                "checkpoint cannot make one: leave restore_callback_states_from_checkpoint out"
+            )
         self.alerts_config = check_section(AlertsConfig, alerts, f"{name}(alerts=...)")
         self.notify_config = check_section(NotifyConfig, notify, f"{name}(notify=...)")
         self.patterns_config = check_section(PatternsConfig, patterns, f"{name}(patterns=...)")
@@ -89,6 +99,7 @@ class WatchSettings:
     def settings(self) -> dict[str, Any]:
         """Arguments that make the same again, as JSON and YAML have them."""
         values = {name: getattr(self, name) for name in SETTINGS}
+        values["lenses"] = None if self.lenses is None else self.lenses.settings()
         return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
 
     def _held_out(self, tokenizer: Any, longest: int, seed: int, cure: str) -> HeldOut | None:

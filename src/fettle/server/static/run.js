@@ -11,6 +11,7 @@ const OUTDATES = {
   alert: ["alerts", "verdict"],
   evaluation: ["evaluations", "alerts", "verdict"],
   layers: ["layers", "verdict"],
+  lenses: ["concepts", "verdict"],
   early_stop: ["verdict"],
   control: ["", "verdict"],
   end: ["", "verdict", "checkpoints", "alerts", "predictions"],

@@ -45,6 +45,7 @@ class TinkerBackend:
 
     lookahead = 1
     layer_movement: LayerMovement | None = None
+    model: Any = None
     applies_non_finite = True
 
     def __init__(self, config: Config, service: Service, tokenizer: Any) -> None:
