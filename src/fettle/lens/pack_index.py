@@ -10,9 +10,9 @@ from typing import Any, cast, overload
 import orjson
 
 from fettle.errors import RunError
+from fettle.runs.discover import PACK_INDEX as INDEX
 from fettle.runs.folder import LARGEST_JSON_BYTES
 
-INDEX = "lenses.json"
 VERSION = 1
 # The file is written with two spaces of indent, and no string holds a line end: this is the key of its top.
 LENSES = b'\n  "lenses": ['
@@ -78,9 +78,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], list[str], Sequence[Record
 
     def records() -> list[Record]:
         rows: Any = _parsed(content, damaged).get("lenses")
-        if not isinstance(rows, list):
-            raise damaged
-        return [{k: v for k, v in row.items() if k != "concept"} for row in cast("list[Record]", rows)]
+        return [{k: v for k, v in row.items() if k != "concept"} for row in _rows(rows, damaged)]
 
     start = content.find(LENSES)
     whole = start < 0 or not content.rstrip().endswith(END)
@@ -89,9 +87,18 @@ def read_index(folder: Path) -> tuple[dict[str, Any], list[str], Sequence[Record
         raise damaged
     names = head.pop("concepts", None)
     if names is None:  # Of a pack written before names stood apart.
-        names = [row["concept"] for row in _parsed(content, damaged).get("lenses", [])]
+        names = [row.get("concept") for row in _rows(_parsed(content, damaged).get("lenses"), damaged)]
+    if not isinstance(names, list):
+        raise damaged
     head.pop("lenses", None)
     return head, names, Records(len(names), records)
+
+
+def _rows(value: Any, damaged: RunError) -> list[Record]:
+    rows = cast("list[Any]", value) if isinstance(value, list) else [None]
+    if not all(isinstance(row, dict) for row in rows):
+        raise damaged
+    return rows
 
 
 def _parsed(content: bytes, damaged: RunError) -> dict[str, Any]:

@@ -17,6 +17,8 @@ DEEPEST = 5
 MOST_FOLDERS = 50_000
 """Where fettle is pointed at a home folder by mistake it must still answer."""
 LEFT_OUT = frozenset({"node_modules", "__pycache__", "site-packages", "wandb"})
+PACK_INDEX = "lenses.json"
+"""What tells a folder of lenses."""
 LOGS = frozenset({METRICS, TRAINER_LOG, STATE})
 
 
@@ -26,6 +28,7 @@ class _Folder:
 
     changed: int
     is_run: bool
+    is_pack: bool
     children: list[str] = field(default_factory=list[str])
     """Paths of folders, free of links."""
 
@@ -44,6 +47,10 @@ class RunFinder:
         """Folders of runs below the root, or the root itself, by path."""
         before, self._seen = self._seen, {}
         return sorted(Path(path) for path in self._walk(str(self.root), 0, before))
+
+    def packs(self) -> list[Path]:
+        """Folders of lens packs that lie in no run, as the last `find` met them, by path."""
+        return sorted(Path(path) for path, folder in self._seen.items() if folder.is_pack)
 
     def _walk(self, path: str, depth: int, before: dict[str, _Folder]) -> Iterator[str]:
         if path in self._seen or len(self._seen) >= MOST_FOLDERS:
@@ -80,7 +87,7 @@ class RunFinder:
         )
         # A link stands for where it leads: what it names is found once.
         paths = (os.path.realpath(e.path) if e.is_symlink() else e.path for e in folders)
-        return _Folder(changed, is_run, [] if is_run else sorted(paths))
+        return _Folder(changed, is_run, PACK_INDEX in names and not is_run, [] if is_run else sorted(paths))
 
     def _is_inside(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is a folder below the root, also after its link is followed."""

@@ -17,6 +17,7 @@ from fettle.jobs.store import JobStore
 from fettle.server.counters import Counters
 from fettle.server.listing import ListedRun, RunListing
 from fettle.server.open_run import OpenRun, OpenRuns
+from fettle.server.packs import Packs
 from fettle.server.settings import Settings
 from fettle.server.shapes import Problem
 
@@ -47,6 +48,7 @@ class Context:
     settings: Settings
     listing: RunListing
     runs: OpenRuns
+    packs: Packs
     counters: Counters
     jobs: JobQueue
     started: float = field(default_factory=time.monotonic)
@@ -57,7 +59,7 @@ class Context:
         counters = Counters()
         listing = RunListing(settings.root, counters)
         jobs = JobQueue(JobStore(settings.root))
-        return cls(settings, listing, OpenRuns(listing.root, counters), counters, jobs)
+        return cls(settings, listing, OpenRuns(listing.root, counters), Packs(listing), counters, jobs)
 
 
 @dataclass(slots=True)

@@ -64,6 +64,12 @@ class RunListing:
                 self._looked = self._clock()
             return list(self._runs.values())
 
+    def packs(self) -> dict[str, Path]:
+        """The lens packs of the folder by their ids."""
+        self.runs()
+        with self._lock:
+            return {self._id(path): path for path in self._finder.packs()}
+
     def find(self, id: str) -> ListedRun | None:
         """The run of this id; None where there is none."""
         if id not in self._runs or not self._runs[id].path.is_dir():

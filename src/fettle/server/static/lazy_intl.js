@@ -2,6 +2,9 @@
 
 var lazyIntl = {
   NumberFormat: class {
+    /** @type {Intl.NumberFormat | undefined} */
+    real;
+
     /** @param {string} locale */
     constructor(locale) {
       this.locale = locale;

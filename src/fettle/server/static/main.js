@@ -9,6 +9,7 @@ import { report } from "./report.js";
 import { RunList } from "./run-list.js";
 import { applyTheme, toggleTheme } from "./theme.js";
 import { CompareView } from "./views/compare-view.js";
+import { PackView } from "./views/pack-view.js";
 import { RunView } from "./views/run-view.js";
 import { RunsView } from "./views/runs-view.js";
 
@@ -19,16 +20,17 @@ const main = element("main");
 // A report is of one run.
 const list = report ? null : new RunList(element("runs"));
 element("toggle-runs").hidden = !list;
-/** @type {RunView | RunsView | CompareView | null} */
+/** @type {RunView | RunsView | CompareView | PackView | null} */
 let view = null;
 
 function show() {
   view?.destroy();
-  const [compare, run] = report ? [null, report.run] : [at("compare"), at("run")];
+  const [compare, run, pack] = report ? [null, report.run] : [at("compare"), at("run"), at("pack")];
   if (compare) view = new CompareView(main, compare.split(",").map(decodeURIComponent));
   else if (run) view = new RunView(main, run);
+  else if (pack) view = new PackView(main, pack);
   else if (list) view = new RunsView(main, list);
-  document.body.dataset.view = compare ? "compare" : run ? "run" : "runs";
+  document.body.dataset.view = compare ? "compare" : run ? "run" : pack ? "pack" : "runs";
   element("open-export").hidden = !(view instanceof RunView);
   list?.mark();
   scrollTo(0, 0);
@@ -48,7 +50,7 @@ element("toggle-runs").addEventListener("click", () => {
   if (wide.matches) remember("runs", open ? "open" : "closed");
 });
 onMove((changed) => {
-  if (!changed.has("run") && !changed.has("compare")) return;
+  if (!["run", "compare", "pack"].some((key) => changed.has(key))) return;
   if (!wide.matches) setRunsOpen(false);
   show();
 });

@@ -1,5 +1,6 @@
 // All runs as a table: the view without a run.
 
+import { getJson } from "../api.js";
 import { fill, h } from "../dom.js";
 import { ago, duration, integer, nats, percent, shown } from "../format.js";
 import { address } from "../place.js";
@@ -31,6 +32,7 @@ export class RunsView {
     this.headings = h("tr");
     this.rows = h("tbody");
     this.note = h("p", { class: "footnote", role: "status" });
+    this.packs = h("section", { class: "packs" });
     this.more = h("button", { type: "button", text: "More runs", onclick: () => list.showMore() });
     fill(
       host,
@@ -38,7 +40,9 @@ export class RunsView {
       h("div", { class: "scroll panel", tabindex: 0, role: "region", "aria-label": "Table of runs" }, h("table", { class: "runs-table" }, h("thead", {}, this.headings), this.rows)),
       this.note,
       this.more,
+      this.packs,
     );
+    getJson("packs").then(({ packs }) => packs.length && fill(this.packs, h("h2", { text: "Lens packs" }), packTable(packs)), () => {});
     this.draw = this.draw.bind(this);
     list.listeners.add(this.draw);
     this.draw();
@@ -118,4 +122,19 @@ export class RunsView {
       number(shown(row.updated_at, ago, true)),
     );
   }
+}
+
+/** @param {any[]} packs */
+function packTable(packs) {
+  const line = (/** @type {any} */ pack) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, h("a", { href: address({ pack: pack.id }), text: pack.name }), pack.problem ? h("span", { class: "problem", text: ` ${pack.problem}` }) : null),
+      h("td", { text: pack.model ?? "" }),
+      h("td", { class: "number" }, shown(pack.layer, integer, true)),
+      h("td", { class: "number" }, integer(pack.count)),
+    );
+  const heads = ["Pack", "Model", "Layer", "Lenses"].map((text, i) => h("th", { scope: "col", class: i > 1 ? "number" : "", text }));
+  return h("div", { class: "scroll panel", tabindex: 0, role: "region", "aria-label": "Lens packs" }, h("table", { class: "runs-table" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, packs.map(line))));
 }
