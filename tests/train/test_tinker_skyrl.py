@@ -36,6 +36,8 @@ from train.tinker_project import write_project
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skyrl,
+    # The first of them builds the environment: 2.2 GB to download and unpack.
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning"),
 ]
 STEPS = 32
