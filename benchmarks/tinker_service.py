@@ -4,8 +4,9 @@
 
 Speed: `fettle train` beside the same calls, each awaited before the next is made, with `latency` seconds
 added to every round trip by a relay; steps a second of the wall clock, in turns. Loss: `curve` steps there
-and on the local backend, with the same model, data and seed; once as they come, once with the LoRA weights
-that SkyRL draws also here and answers of one length, so that its mean over chats is that over tokens.
+and on the local backend, with the same model, data and seed. Once as they come; once with what SkyRL does
+otherwise done here too: the LoRA weights that it draws, one A for q, k and v and one for gate and up, and
+answers of one length, so that its mean over chats is that over tokens.
 
 Needs SkyRL in ~/.cache/fettle-tests (or FETTLE_SKYRL), where `make test-tinker` builds it; says so, and ends,
 where it is not there.
@@ -107,7 +108,7 @@ def run_one(contender: str, project: Path, steps: int, overrides: list[str]) -> 
         Service.new_model = lambda self: Awaited(new_model(self))
     if contender == "local-same":
         tinker = load_config(project / "train.yaml", overrides)
-        local.LocalBackend = begun_with(drawn_weights(Service(tinker)))
+        local.load_model = as_skyrl_trains(local.load_model, drawn_weights(Service(tinker)))
     times: list[float] = []
     losses: list[float] = []
 
@@ -133,19 +134,26 @@ def drawn_weights(service: Any) -> dict[str, Any]:
     return load(files[ADAPTER_WEIGHTS])
 
 
-def begun_with(weights: dict[str, Any]) -> Any:
-    """The local backend, with these LoRA weights to begin with."""
+def as_skyrl_trains(load_model: Any, weights: dict[str, Any]) -> Any:
+    """`load_model` of the local backend with these LoRA weights, and one A where SkyRL has one projection."""
     from peft import set_peft_model_state_dict
 
-    from fettle.train.local import LocalBackend
+    def loaded(config: Any, device: Any) -> Any:
+        model = load_model(config, device)
+        told: Any = set_peft_model_state_dict(model, weights)
+        assert not told.unexpected_keys, told.unexpected_keys
+        for layer in model.base_model.model.model.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            for first, *others in (
+                (attention.q_proj, attention.k_proj, attention.v_proj),
+                (mlp.gate_proj, mlp.up_proj),
+            ):
+                for other in others:
+                    assert first.lora_A.default.weight.equal(other.lora_A.default.weight)
+                    other.lora_A.default.weight = first.lora_A.default.weight
+        return model
 
-    class Begun(LocalBackend):
-        def __init__(self, config: Any, tokenizer: Any) -> None:
-            super().__init__(config, tokenizer)
-            told: Any = set_peft_model_state_dict(self.model, weights)
-            assert not told.unexpected_keys, told.unexpected_keys
-
-    return Begun
+    return loaded
 
 
 # -- in the parent ------------------------------------------------------------------
@@ -230,7 +238,7 @@ def curve(project: Path, port: int, steps: int) -> list[dict[str, Any]]:
     table: list[dict[str, Any]] = []
     for what, contender, data in (
         ("as they come", "local", "train"),
-        ("same LoRA weights, one length", "local-same", "even"),
+        ("LoRA and lengths as SkyRL has them", "local-same", "even"),
     ):
         override = f"data.train={data}.jsonl"
         there = measure("fettle", project, url, steps, override)["losses"]
@@ -285,10 +293,10 @@ def main() -> None:
         f"steps a second, {1000 * fast['latency']:.0f} ms added: {ours:.2f} fettle, {awaited:.2f} awaited; "
     )
     print(f"times awaited (range): {middle:.2f} ({low:.2f} to {high:.2f})\n")
-    print(f"{'loss there - here, nats a token':32} {'steps':>5} {'step 1':>9} {'mean':>9} {'largest':>9}")
+    print(f"{'loss there - here, nats a token':34} {'steps':>5} {'step 1':>9} {'mean':>9} {'largest':>9}")
     for row in table:
         print(
-            f"{row['what']:32} {row['steps']:5d} {row['first']:9.1e} {row['mean']:9.1e} {row['largest']:9.1e}"
+            f"{row['what']:34} {row['steps']:5d} {row['first']:9.1e} {row['mean']:9.1e} {row['largest']:9.1e}"
         )
 
 
