@@ -1,7 +1,7 @@
 """What passed between the SDK and a service: recorded from a real one, given again by a server of the tests.
 
 A recording holds one exchange a line: `path`, `request`, `status`, `answer`, as JSON. It is made of the wire
-of SDKs up to 0.25, which is JSON; newer ones speak protobuf in places, and are understood and answered so.
+of SDKs up to 0.24, which is JSON; newer ones speak protobuf in places, and are understood and answered so.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import tinker
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from tinker.proto import tinker_public_pb2 as wire
@@ -29,12 +29,17 @@ PASSING = ("/healthz", "/session_heartbeat", "/telemetry", "/client/dynamic_conf
 """How often these are asked depends on the clock."""
 NAMES = {
     "model_id", "session_id", "model_seq_id", "seq_id", "request_id", "sampling_session_id",
-    "sampling_session_seq_id", "type", "sdk_version", "kind",
+    "sampling_session_seq_id", "type", "sdk_version",
 }  # fmt: skip
-"""Fields of a request that say whose it is, or that only newer SDKs send."""
+"""Fields of a request that say whose it is."""
+DEFAULTS = {
+    "kind": "snapshot", "prompt_logprobs": False, "topk_sample_logprobs": 0, "prompt_alt_tokens_k": 0,
+    "record_stability_info": False,
+}  # fmt: skip
+"""What one series of the SDK says and another leaves out."""
 WORK = ("create_model", "forward_backward", "forward", "optim_step", "save_weights", "load_weights",
         "save_weights_for_sampler", "asample")  # fmt: skip
-NEWER = hasattr(tinker, "RestClient")
+NEWER = tuple(map(int, version("tinker").split(".")[:2])) >= (0, 25)
 """Whether the SDK takes results of passes and samples as protobuf alone."""
 Exchange = dict[str, Any]
 
@@ -68,7 +73,8 @@ def content(request: Any) -> Any:
     """A request without ids, and without what says no more than its absence."""
     if isinstance(request, dict):
         inner = {key: content(value) for key, value in request.items() if key not in NAMES}
-        return {key: value for key, value in inner.items() if value not in (None, {}, [], False)}
+        said = {key: value for key, value in inner.items() if value not in (None, {}, [])}
+        return {key: value for key, value in said.items() if DEFAULTS.get(key, ...) != value}
     if isinstance(request, list):
         return [content(value) for value in request]
     return request
@@ -99,9 +105,13 @@ def recorder_app(service: str, file: Path, project: Path) -> FastAPI:
 
 
 class Replay:
-    """A recorded service: to what it was asked it answers as it did, to anything else with 400."""
+    """A recorded service: to what it was asked it answers as it did, to anything else with 400.
 
-    def __init__(self, recording: Path, log: Path, project: Path) -> None:
+    `translating` is false: also to SDKs that do not understand it.
+    """
+
+    def __init__(self, recording: Path, log: Path, project: Path, *, translating: bool = NEWER) -> None:
+        self.translating = translating
         text = recording.read_text().replace(PROJECT, str(project))
         self.exchanges: list[Exchange] = [json.loads(line) for line in text.splitlines()]
         self.results = {e["request"]["request_id"]: e for e in self.named("retrieve_future")}
@@ -133,12 +143,12 @@ class Replay:
             # As SkyRL does where a result is not there within five minutes.
             return JSONResponse({"detail": "Timeout waiting for result"}, 408)
         answer = exchange["answer"]
-        if NEWER and "loss_fn_outputs" in answer:
+        if self.translating and "loss_fn_outputs" in answer:
             outputs = [np.float32(o["logprobs"]["data"]) for o in answer["loss_fn_outputs"]]
             return Response(encoded(outputs, answer["metrics"]), media_type="application/x-protobuf")
-        if NEWER and "sequences" in answer:
+        if self.translating and "sequences" in answer:
             told = [(s["tokens"], s["stop_reason"] == "stop") for s in answer["sequences"]]
-            return Response(sampled(told).SerializeToString(), media_type="application/x-protobuf")
+            return Response(sampled(told), media_type="application/x-protobuf")
         return JSONResponse(answer, exchange["status"])
 
 

@@ -12,6 +12,7 @@ import copy
 import json
 import math
 import queue
+import shutil
 import threading
 import urllib.request
 import uuid
@@ -200,7 +201,7 @@ class Service:
         model = trained.model.eval()
         stops = params.get("stop")
         ends = {model.config.eos_token_id} if stops is None else set(stops)
-        top: dict[str, Any] = {}
+        top: tuple[Any, Any] | None = None
         sequences: list[tuple[list[int], bool]] = []
         with torch.no_grad():
             logprob_TV = model(input_ids=torch.tensor([prompt])).logits[0].float().log_softmax(-1)
@@ -209,12 +210,7 @@ class Service:
                 best = logprob_TV[:-1].topk(k)
                 ids = np.concatenate([np.zeros((1, k)), best.indices.numpy()]).astype(np.int32)
                 values = np.concatenate([np.full((1, k), -99999.0), best.values.numpy()]).astype(np.float32)
-                top = {
-                    "token_ids": ids.tobytes(),
-                    "logprobs": values.tobytes(),
-                    "k": k,
-                    "length": len(prompt),
-                }
+                top = (ids, values)
             for _ in range(body["num_samples"]):
                 tokens = list(prompt)
                 ended = False
@@ -224,10 +220,7 @@ class Service:
                     tokens.append(int(logits_V.argmax()))
                     ended = tokens[-1] in ends
                 sequences.append((tokens[len(prompt) :], ended))
-        answer = sampled(sequences)
-        if top:
-            answer.topk_prompt_logprobs.MergeFrom(wire.TopkLogprobs(**top))
-        return answer.SerializeToString()
+        return sampled(sequences, top)
 
     def export(self, url: str, trained: Trained) -> str:
         """As exporters do that know no PEFT: the target modules are left out."""
@@ -275,7 +268,9 @@ def tinker_app(service: Service) -> FastAPI:
 
     @app.post("/api/v1/client/config")
     def client_config() -> Any:
-        return {"pjwt_auth_enabled": False}
+        # Series 0.24 and 0.25 of the SDK speak as newer ones do where a service says that it understands.
+        newer = ("proto_write_fwdbwd", "fwd_via_fwdbwd", "create_model_via_load_weights")
+        return {"pjwt_auth_enabled": False, **dict.fromkeys(newer, True)}
 
     @app.post("/api/v1/client/dynamic_config")
     def dynamic_config() -> Any:
@@ -386,6 +381,11 @@ def tinker_app(service: Service) -> FastAPI:
         model_id = body["model_id"]
 
         def save() -> Any:
+            # Older SDKs have no other export: what is saved for sampling under a name is an adapter.
+            if body.get("path"):
+                url = f"tinker://{model_id}/sampler_weights/{body['path']}"
+                service.export(url, service.models[model_id])
+                return {"type": "save_weights_for_sampler", "path": url}
             session = f"sampler-{uuid.uuid4().hex}"
             service.samplers[session] = service.models[model_id].sampler()
             return {"type": "save_weights_for_sampler", "sampling_session_id": session}
@@ -431,6 +431,13 @@ def tinker_app(service: Service) -> FastAPI:
         folder = service.path(f"tinker://{model_id}/{name}")
         files = {f.name: f"{request.base_url}files/{f.relative_to(service.folder)}" for f in folder.iterdir()}
         return {"urls": files, "expires": "2100-01-01T00:00:00Z"}
+
+    @app.get("/api/v1/training_runs/{model_id}/checkpoints/{name:path}/archive")
+    def archive(model_id: str, name: str, request: Request) -> Any:
+        folder = service.path(f"tinker://{model_id}/{name}")
+        packed = Path(shutil.make_archive(str(folder), "gztar", folder))
+        address = f"{request.base_url}files/{packed.relative_to(service.folder)}"
+        return {"url": address, "expires": "2100-01-01T00:00:00Z"}
 
     @app.delete("/api/v1/training_runs/{model_id}/checkpoints/{name:path}")
     def delete(model_id: str, name: str) -> Any:

@@ -31,11 +31,21 @@ def encoded(outputs: Sequence[Any], metrics: dict[str, float]) -> bytes:
     return message.SerializeToString()
 
 
-def sampled(sequences: Sequence[tuple[Sequence[int], bool]]) -> Any:
-    """The answer to a prompt: tokens of each continuation, and whether a stop ended it."""
+def sampled(sequences: Sequence[tuple[Sequence[int], bool]], top: tuple[Any, Any] | None = None) -> bytes:
+    """The answer to a prompt: tokens of each continuation, and whether a stop ended it.
+
+    `top` are the likeliest tokens at every place of the prompt and their log-probabilities, [T, K].
+    """
     answer = wire.SampleResponse()
     for tokens, ended in sequences:
         sequence = answer.sequences.add()
         sequence.tokens = np.array(tokens, dtype=np.int32).tobytes()
         sequence.stop_reason = wire.STOP_REASON_STOP if ended else wire.STOP_REASON_LENGTH
-    return answer
+    if top is not None:
+        ids_TK, logprobs_TK = top
+        told: Any = answer.topk_prompt_logprobs
+        told.token_ids, told.logprobs = ids_TK.tobytes(), logprobs_TK.tobytes()
+        length, told.k = ids_TK.shape
+        # Series 0.25 of the SDK gives it another name.
+        setattr(told, "length" if hasattr(told, "length") else "prompt_length", length)
+    return answer.SerializeToString()

@@ -16,10 +16,12 @@ import pytest
 pytest.importorskip("tinker")
 
 from app_server import AppServer
+from fettle.errors import RunError
 from fettle.runs import RunReader
 from forked import forked
 from skyrl_server import sdk_folder, skyrl_server
 from tinker_recording import (
+    NEWER,
     PROJECT,
     Exchange,
     Replay,
@@ -45,18 +47,24 @@ def recording() -> list[Exchange]:
     return read_recording(RECORDING)
 
 
-@pytest.fixture(scope="module")
-def replayed(project: Path) -> tuple[Path, list[Exchange]]:
-    """A run on the recorded answers, and what it asked for."""
-    log, out = project / "asked.jsonl", project / "run"
-    server = AppServer(lambda: replay_app(Replay(RECORDING, log, project)), project / "replay.pid")
+def replay(project: Path, out: Path, *overrides: str, translating: bool = NEWER) -> list[Exchange]:
+    """Train into `out` on the recorded answers; what was asked for."""
+    log = out.with_suffix(".asked")
+    answers = Replay(RECORDING, log, project, translating=translating)
+    server = AppServer(lambda: replay_app(answers), out.with_suffix(".pid"))
     server.start()
     try:
         environment = {"TINKER_BASE_URL": server.url, "TINKER_API_KEY": "tml-any"}
-        forked(lambda: recorded_training(project, out), environment)
+        forked(lambda: recorded_training(project, out, *overrides), environment)
     finally:
         server.kill()
-    return out, read_recording(log)
+    return read_recording(log)
+
+
+@pytest.fixture(scope="module")
+def replayed(project: Path) -> tuple[Path, list[Exchange]]:
+    """A run on the recorded answers, and what it asked for."""
+    return project / "run", replay(project, project / "run")
 
 
 def results(recording: list[Exchange], name: str) -> list[tuple[Any, Any]]:
@@ -134,6 +142,19 @@ def test_a_result_that_is_late_is_asked_for_again(
     asked = [operation(e["path"]) for e in replayed[1]]
     assert asked.count("forward_backward") == 2 * STEPS
     assert asked.count("create_session") == [operation(e["path"]) for e in recording].count("create_session")
+
+
+def test_a_request_that_is_refused_ends_the_run_with_the_words_of_the_service(
+    project: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=r"refuses it: create_model was not asked so when this was recorded$"):
+        replay(project, tmp_path / "run", "lora.rank=2")
+
+
+@pytest.mark.skipif(not NEWER, reason="older SDKs understand the recorded service")
+def test_a_service_that_is_older_than_the_sdk_is_named(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"answers as older versions of the SDK .*pip install 'tinker==0\.24"):
+        replay(project, tmp_path / "run", translating=False)
 
 
 @pytest.mark.slow

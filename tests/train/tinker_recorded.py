@@ -20,7 +20,7 @@ SETTINGS = [
 ]
 
 
-def recorded_training(project: Path, out: Path) -> None:
+def recorded_training(project: Path, out: Path, *overrides: str) -> None:
     """Also the process that trains must see Ctrl-C as its own."""
     from fettle.config import load_config
     from fettle.train.job import train
@@ -29,7 +29,7 @@ def recorded_training(project: Path, out: Path) -> None:
         if done.step == INTERRUPTED:
             os.kill(os.getpid(), signal.SIGINT)
 
-    config = load_config(project / "train.yaml", SETTINGS)
+    config = load_config(project / "train.yaml", [*SETTINGS, *overrides])
     stopped = train(config, out=out, log_level="CRITICAL", on_step=interrupt)
     assert (stopped.state, stopped.step) == ("interrupted", INTERRUPTED), stopped
     done = train(config, out=out, log_level="CRITICAL")
