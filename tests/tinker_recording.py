@@ -7,6 +7,7 @@ of SDKs up to 0.24, which is JSON; newer ones speak protobuf in places, and are 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -77,7 +78,8 @@ def content(request: Any) -> Any:
         return {key: value for key, value in said.items() if DEFAULTS.get(key, ...) != value}
     if isinstance(request, list):
         return [content(value) for value in request]
-    return request
+    # A path begins with the id of the model that was saved.
+    return re.sub("^tinker://[^/]+", "tinker://", request) if isinstance(request, str) else request
 
 
 def recorder_app(service: str, file: Path, project: Path) -> FastAPI:
