@@ -38,6 +38,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/harness_tasks.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/tinker_service.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/event_log.py
 	$(BIN)/python benchmarks/callback.py

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import json
 import math
-import os
 import queue
-import signal
-import socket
+import shutil
 import threading
-import time
 import urllib.request
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -32,10 +27,12 @@ import peft
 import safetensors.torch
 import torch
 import transformers
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from tinker.proto import tinker_public_pb2 as wire
+
+from app_server import AppServer
+from tinker_wire import decoded, encoded, sampled
 
 KEY = "tml-a-key-of-the-tests"
 ALPHA = 32
@@ -204,7 +201,8 @@ class Service:
         model = trained.model.eval()
         stops = params.get("stop")
         ends = {model.config.eos_token_id} if stops is None else set(stops)
-        answer = wire.SampleResponse()
+        top: tuple[Any, Any] | None = None
+        sequences: list[tuple[list[int], bool]] = []
         with torch.no_grad():
             logprob_TV = model(input_ids=torch.tensor([prompt])).logits[0].float().log_softmax(-1)
             k = body.get("topk_prompt_logprobs") or 0
@@ -212,13 +210,7 @@ class Service:
                 best = logprob_TV[:-1].topk(k)
                 ids = np.concatenate([np.zeros((1, k)), best.indices.numpy()]).astype(np.int32)
                 values = np.concatenate([np.full((1, k), -99999.0), best.values.numpy()]).astype(np.float32)
-                top = answer.topk_prompt_logprobs
-                top.token_ids, top.logprobs, top.k, top.length = (
-                    ids.tobytes(),
-                    values.tobytes(),
-                    k,
-                    len(prompt),
-                )
+                top = (ids, values)
             for _ in range(body["num_samples"]):
                 tokens = list(prompt)
                 ended = False
@@ -227,10 +219,8 @@ class Service:
                     assert params["temperature"] == 0, "the tests sample greedily"
                     tokens.append(int(logits_V.argmax()))
                     ended = tokens[-1] in ends
-                sequence = answer.sequences.add()
-                sequence.tokens = np.array(tokens[len(prompt) :], dtype=np.int32).tobytes()
-                sequence.stop_reason = wire.STOP_REASON_STOP if ended else wire.STOP_REASON_LENGTH
-        return answer.SerializeToString()
+                sequences.append((tokens[len(prompt) :], ended))
+        return sampled(sequences, top)
 
     def export(self, url: str, trained: Trained) -> str:
         """As exporters do that know no PEFT: the target modules are left out."""
@@ -245,26 +235,6 @@ class Service:
                 {name: 2 * value for name, value in weights.items()}, folder / "adapter_model.safetensors"
             )
         return url
-
-
-def decoded(datum: Any) -> tuple[list[int], list[int], list[float]]:
-    tokens = np.concatenate([np.frombuffer(c.encoded_text.tokens, dtype=np.int32) for c in datum.model_input])
-    targets = np.frombuffer(datum.loss_fn_inputs["target_tokens"].dense, dtype=np.int64)
-    weights = np.frombuffer(datum.loss_fn_inputs["weights"].dense, dtype=np.float32)
-    return tokens.tolist(), targets.tolist(), weights.tolist()
-
-
-def encoded(outputs: list[Any], metrics: dict[str, float]) -> bytes:
-    message = wire.ForwardBackwardOutput(loss_fn_output_type="ArrayRecord")
-    record = message.loss_fn_outputs.add()
-    record.num_datums = len(outputs)
-    field = record.fields["logprobs"]
-    field.dtype = wire.DTYPE_FLOAT32
-    field.data = b"".join(values.tobytes() for values in outputs)
-    field.offsets = np.cumsum([0, *(values.nbytes for values in outputs)], dtype=np.int64).tobytes()
-    for name, value in metrics.items():
-        message.metrics[name] = value
-    return message.SerializeToString()
 
 
 def tinker_app(service: Service) -> FastAPI:
@@ -298,7 +268,9 @@ def tinker_app(service: Service) -> FastAPI:
 
     @app.post("/api/v1/client/config")
     def client_config() -> Any:
-        return {"pjwt_auth_enabled": False}
+        # Series 0.24 and 0.25 of the SDK speak as newer ones do where a service says that it understands.
+        newer = ("proto_write_fwdbwd", "fwd_via_fwdbwd", "create_model_via_load_weights")
+        return {"pjwt_auth_enabled": False, **dict.fromkeys(newer, True)}
 
     @app.post("/api/v1/client/dynamic_config")
     def dynamic_config() -> Any:
@@ -409,6 +381,11 @@ def tinker_app(service: Service) -> FastAPI:
         model_id = body["model_id"]
 
         def save() -> Any:
+            # Older SDKs have no other export: what is saved for sampling under a name is an adapter.
+            if body.get("path"):
+                url = f"tinker://{model_id}/sampler_weights/{body['path']}"
+                service.export(url, service.models[model_id])
+                return {"type": "save_weights_for_sampler", "path": url}
             session = f"sampler-{uuid.uuid4().hex}"
             service.samplers[session] = service.models[model_id].sampler()
             return {"type": "save_weights_for_sampler", "sampling_session_id": session}
@@ -455,6 +432,13 @@ def tinker_app(service: Service) -> FastAPI:
         files = {f.name: f"{request.base_url}files/{f.relative_to(service.folder)}" for f in folder.iterdir()}
         return {"urls": files, "expires": "2100-01-01T00:00:00Z"}
 
+    @app.get("/api/v1/training_runs/{model_id}/checkpoints/{name:path}/archive")
+    def archive(model_id: str, name: str, request: Request) -> Any:
+        folder = service.path(f"tinker://{model_id}/{name}")
+        packed = Path(shutil.make_archive(str(folder), "gztar", folder))
+        address = f"{request.base_url}files/{packed.relative_to(service.folder)}"
+        return {"url": address, "expires": "2100-01-01T00:00:00Z"}
+
     @app.delete("/api/v1/training_runs/{model_id}/checkpoints/{name:path}")
     def delete(model_id: str, name: str) -> Any:
         url = f"tinker://{model_id}/{name}"
@@ -483,54 +467,12 @@ def tinker_app(service: Service) -> FastAPI:
     return app
 
 
-class TinkerServer:
-    """The server as a process: started, killed, started again at the same address."""
+class TinkerServer(AppServer):
+    """The server as a process, and what it did."""
 
     def __init__(self, base: Path, folder: Path) -> None:
         self.base, self.folder = base, folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.pid_file = folder.with_suffix(".pid")
-
-    def start(self) -> None:
-        """Also from the process of a trainer: whoever started it, `kill` finds it."""
-        process = os.fork()
-        if process == 0:
-            gc.freeze()
-            try:
-                self.pid_file.write_text(str(os.getpid()))
-                warnings.simplefilter("ignore")
-                app = tinker_app(Service(self.base, self.folder))
-                uvicorn.run(app, host="127.0.0.1", port=self.port, log_level="critical")
-            finally:
-                os._exit(1)
-        while not self.answers():
-            time.sleep(0.01)
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/healthz", timeout=1) as response:
-                return response.status == 200
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        process = int(self.pid_file.read_text())
-        os.kill(process, signal.SIGKILL)
-        try:
-            os.waitpid(process, 0)
-        except ChildProcessError:
-            while self.answers():
-                time.sleep(0.01)
-
-    def freeze(self) -> None:
-        """As a network does that loses every packet: nothing is refused, nothing answers, nothing is lost."""
-        os.kill(int(self.pid_file.read_text()), signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(int(self.pid_file.read_text()), signal.SIGCONT)
+        super().__init__(lambda: tinker_app(Service(base, folder)), folder.with_suffix(".pid"))
 
     def fault(self, *faults: dict[str, Any]) -> None:
         body = json.dumps(faults).encode()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import transformers
 
 pytest.importorskip("tinker")
 
+import skyrl_server
+from fettle.train.tinker.sdk import settled
 from forked import forked
 from tinker_server import KEY, TinkerServer, tinker_server
 from train.tinker_project import write_project
@@ -32,9 +36,9 @@ def test_the_sdk_trains_saves_restores_and_samples(server: TinkerServer) -> None
         from tinker import types
 
         service = tinker.ServiceClient(base_url=server.url, api_key=KEY)
-        training = service.create_lora_training_client(
-            str(server.base), rank=4, seed=3, train_unembed=False
-        ).result()
+        training = settled(
+            service.create_lora_training_client(str(server.base), rank=4, seed=3, train_unembed=False)
+        )
         datum = types.Datum(
             model_input=types.ModelInput.from_ints(TOKENS[:-1]),
             loss_fn_inputs={"target_tokens": TOKENS[1:], "weights": [0.0, 0.0, 0.5, 0.5, 0.5]},
@@ -53,9 +57,9 @@ def test_the_sdk_trains_saves_restores_and_samples(server: TinkerServer) -> None
         told["loss"] = first.metrics["loss:sum"]
         saved = training.save_state("one", ttl_seconds=3600).result().path
         told["second"] = step().loss_fn_outputs[0]["logprobs"].data
-        training = service.create_training_client_from_state_with_optimizer(saved).result()
+        training = settled(service.create_training_client_from_state_with_optimizer(saved))
         told["again"] = step().loss_fn_outputs[0]["logprobs"].data
-        sampler = training.save_weights_and_get_sampling_client().result()
+        sampler = settled(training.save_weights_and_get_sampling_client())
         answer = sampler.sample(
             types.ModelInput.from_ints(TOKENS),
             num_samples=1,
@@ -86,9 +90,30 @@ def test_a_wrong_key_and_an_unknown_model_are_refused(server: TinkerServer) -> N
 
         try:
             service = tinker.ServiceClient(base_url=server.url, api_key=key)
-            return str(service.create_lora_training_client(model, rank=4).result())
+            return str(settled(service.create_lora_training_client(model, rank=4)))
         except tinker.TinkerError as error:
             return f"{type(error).__name__}: {error}"
 
     assert "AuthenticationError" in forked(lambda: session("tml-wrong", str(server.base)))
     assert "is not supported" in forked(lambda: session(KEY, "./none"))
+
+
+def test_an_environment_that_cannot_be_built_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that was left half made is made again."""
+    monkeypatch.setattr(skyrl_server, "FOLDER", tmp_path)
+
+    def fails(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "half").touch()
+        told = "ERROR: No matching distribution found for skyrl\n\n[notice] A new release of pip is available"
+        raise subprocess.CalledProcessError(1, "pip", stderr=told)
+
+    with pytest.raises(pytest.skip.Exception, match=r"found for skyrl\. It comes from PyPI.*FETTLE_SKYRL"):
+        skyrl_server.built("one", fails)
+    monkeypatch.setenv("FETTLE_REQUIRE_SKYRL", "1")
+    with pytest.raises(pytest.fail.Exception, match=f"one cannot be built in {tmp_path}"):
+        skyrl_server.built("one", fails)
+    assert skyrl_server.built("one", Path.mkdir) == tmp_path / "one"
+    assert list((tmp_path / "one").iterdir()) == [tmp_path / "one" / skyrl_server.WHOLE]

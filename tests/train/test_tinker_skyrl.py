@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,13 +24,16 @@ from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.job import train
 from fettle.train.model import load_tokenizer
 from forked import forked
-from skyrl_server import SkyRLServer, sdk_folder, skyrl_server
+from skyrl_server import SkyRLServer, skyrl_server
 from tiny_models import tiny_model, tiny_tokenizer
+from train.skyrl_runs import command, killed_after, run
 from train.tinker_project import write_project
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skyrl,
+    # The first of them builds the environment: 2.2 GB to download and unpack.
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning"),
 ]
 STEPS = 32
@@ -83,27 +81,9 @@ def server(project: Path) -> Iterator[SkyRLServer]:
         yield running
 
 
-def command(server: SkyRLServer, *arguments: str | Path) -> tuple[list[str], dict[str, str]]:
-    """The fettle command with the SDK of the server."""
-    path = [str(sdk_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path),
-        "TINKER_BASE_URL": server.url,
-        "TINKER_API_KEY": "tml-any",
-    }
-    return [sys.executable, "-m", "fettle", *map(str, arguments)], environment
-
-
 def training(project: Path, server: SkyRLServer, out: Path) -> tuple[list[str], dict[str, str]]:
     overrides = [part for setting in SETTINGS for part in ("--set", setting)]
     return command(server, "train", project / "train.yaml", "--out", out, "--quiet", *overrides)
-
-
-def run(what: tuple[list[str], dict[str, str]]) -> str:
-    done = subprocess.run(what[0], env=what[1], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def batches(requests: Sequence[dict[str, Any]]) -> list[list[list[int]]]:
@@ -177,11 +157,7 @@ def test_a_killed_run_sends_the_same_batches(
 ) -> None:
     before = reference[1][-1]["id"]
     arguments, environment = training(project, server, tmp_path / "run")
-    with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL) as process:
-        while _last_step(tmp_path / "run") < 19:
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+    killed_after(19, (arguments, environment), tmp_path / "run")
     assert RunReader(tmp_path / "run").state() == "crashed"
     run((arguments, environment))
     sent = server.requests(before)
@@ -190,11 +166,6 @@ def test_a_killed_run_sends_the_same_batches(
     ours, whole = RunReader(tmp_path / "run"), RunReader(reference[0])
     assert ours.columns("train")["step"].tolist() == list(range(1, STEPS + 1))
     np.testing.assert_allclose(ours.columns("train")["loss"], whole.columns("train")["loss"], atol=1e-5)
-
-
-def _last_step(run: Path) -> int:
-    rows = RunReader(run).records("train", last=1) if (run / "metrics.jsonl").exists() else []
-    return int(rows[-1]["step"]) if rows else 0
 
 
 def test_a_checkpoint_comes_home_with_the_loss_of_the_service(
