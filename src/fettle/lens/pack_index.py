@@ -85,18 +85,19 @@ def read_index(folder: Path) -> tuple[dict[str, Any], list[str], Sequence[Record
     head = _parsed(content if whole else content[:start].rstrip().rstrip(b",") + b"}", damaged)
     if head.get("version") != VERSION:
         raise damaged
-    names = head.pop("concepts", None)
+    names: Any = head.pop("concepts", None)
     if names is None:  # Of a pack written before names stood apart.
         names = [row.get("concept") for row in _rows(_parsed(content, damaged).get("lenses"), damaged)]
     if not isinstance(names, list):
         raise damaged
     head.pop("lenses", None)
-    return head, names, Records(len(names), records)
+    concepts = [str(name) for name in cast("list[Any]", names)]
+    return head, concepts, Records(len(concepts), records)
 
 
 def _rows(value: Any, damaged: RunError) -> list[Record]:
-    rows = cast("list[Any]", value) if isinstance(value, list) else [None]
-    if not all(isinstance(row, dict) for row in rows):
+    rows = cast("list[Any]", value) if isinstance(value, list) else None
+    if rows is None or not all(isinstance(row, dict) for row in rows):
         raise damaged
     return rows
 

@@ -82,10 +82,10 @@ def _row(head: Mapping[str, Any], lenses: int) -> dict[str, Any]:
     }
 
 
-def _lens(concept: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+def _lens(concept: str, record: Mapping[str, Any]) -> dict[str, Any]:
     test = mapping(record.get("test"))
     return {
-        "concept": str(concept),
+        "concept": concept,
         "grade": _text(record.get("grade")),
         "branches": _texts(record.get("branches")),
         "kind": _text(record.get("kind")) or "linear",

@@ -16,7 +16,7 @@ export class PackView {
     const body = h("div", { class: "panel-body" }, footnote("Reading …"));
     const table = new LensTable(tools, {
       label: "Lenses",
-      columns: [{ title: "Over the best baseline", by: (lens) => lens.selectivity }],
+      columns: [{ title: "Over baseline", by: (lens) => lens.selectivity }],
       sort: "AUROC",
       details: (lens) => [h("p", { text: standing(lens) }), texts("Highest in the test of the lens", lens.strongest)],
     });
@@ -32,7 +32,7 @@ export class PackView {
         fill(facts, [pack.model, `layer ${integer(pack.layer)}`, `${integer(pack.count)} lenses`].map((text) => h("span", { text: text ?? "" })));
         const graded = ["A", "B", "C", "U"].map((grade) => `${grade} ${integer(pack.lenses.filter((/** @type {any} */ lens) => lens.grade === grade).length)}`);
         table.show(pack.lenses);
-        fill(body, h("p", { text: `Grades: ${graded.join(", ")}.` }), table.element, footnote("F1 and AUROC on the sealed test. A and B single their concept out, C does not, U had too few texts. A concept leads to its texts."));
+        fill(body, h("p", { text: `Grades: ${graded.join(", ")}.` }), table.element, footnote("F1 and AUROC on the sealed test; over baseline: AUROC beyond that of the best one. A and B single their concept out, C does not, U had too few texts. A concept leads to its texts."));
       },
       (error) => !this.stop.signal.aborted && fill(problem, error.message),
     );
