@@ -303,3 +303,21 @@ def test_what_an_endpoint_cannot_give_is_refused(faulty: FaultyServer) -> None:
     with pytest.raises(ConfigError, match="logprobs: cannot be had"):
         endpoint(faulty.url).answers(CHATS, GREEDY.model_copy(update={"logprobs": True}))
     assert faulty.requests == 0
+
+
+def test_answers_that_come_with_a_refusal_are_kept() -> None:
+    async def answered(value: int) -> int:
+        if value == 3:
+            raise ModelError("the key is refused")
+        return value
+
+    found: list[int] = []
+
+    async def collect() -> None:
+        results: Any = endpoint("http://127.0.0.1:1")._as_done(iter(map(answered, range(8))))
+        async for value in results:
+            found.append(value)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(ModelError, match="refused"):
+        asyncio.run(collect())
+    assert sorted(found) == [0, 1, 2, 4, 5, 6, 7]

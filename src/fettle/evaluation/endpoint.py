@@ -234,8 +234,9 @@ class Endpoint:
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                while done:
-                    yield done.pop().result()
+                # What came with the one that ends all is paid for, too.
+                for task in sorted(done, key=lambda task: task.exception() is not None):
+                    yield task.result()
         finally:
             for task in running:
                 task.cancel()

@@ -47,9 +47,7 @@ class Ledger:
                 raise RunError(f"{self._path}: cannot be written: {error.strerror or error}") from error
         opened = max(len(before | {key}), known + 1)
         if opened > 1:
-            logger.warning(
-                "the sealed test is opened for the {}th time: what it chose looks too good", opened
-            )
+            logger.warning("the sealed test was opened {} times by now: what it chose looks too good", opened)
         return opened
 
     def _rows(self) -> list[dict[str, Any]]:
