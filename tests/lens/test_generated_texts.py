@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,6 @@ class Server:
         self.asked: list[tuple[str, int]] = []
         self.breaks_after: int | None = None
         self.app = FastAPI()
-        rng = np.random.default_rng(0)
 
         @self.app.post("/v1/chat/completions")
         async def chat(request: Request) -> Any:
@@ -70,6 +70,8 @@ class Server:
             if self.breaks_after is not None and len(self.asked) >= self.breaks_after:
                 raise HTTPException(401, "the key is no longer good")
             self.asked.append((prompt, body["seed"]))
+            # Asked the same again, it says the same again.
+            rng = np.random.default_rng([zlib.crc32(prompt.encode()), body["seed"]])
             name = next(name for name in WORDS if re.search(rf"\b{name}\b", prompt))
             return {"choices": [{"message": {"content": f'"{written(rng, WORDS[name])}"\n'}}]}
 

@@ -63,6 +63,9 @@ def test_what_is_spent_is_tokens_times_prices(project: Path, server: TinkerServe
     (evaluated,) = reader.records("fixed_eval")
     assert evaluated["billed_sample_tokens"] == len(valid) == 6
     assert evaluated["billed_prefill_tokens"] > 2 * evaluated["tokens"]
+    planned = estimate(load_config(project / "train.yaml", [PRICES, "training.max_steps=6"]))
+    billed = evaluated["billed_prefill_tokens"], evaluated["billed_sample_tokens"]
+    assert (planned.evals, planned.evals_by_logprobs) == (1, billed)
     asked = reader.predictions()
     assert status["billed_prefill_tokens"] == evaluated["billed_prefill_tokens"] + sum(
         row["prompt_tokens"] for row in asked

@@ -21,6 +21,7 @@ from fettle.config import load_config
 from fettle.errors import ConfigError, ModelError, RunError
 from fettle.evaluation.subject import find_subjects
 from fettle.runs import RunReader
+from fettle.train.estimate import estimate
 from fettle.train.job import train
 from fettle.train.pipeline import DoneStep
 from fettle.train.state import Outcome
@@ -265,6 +266,10 @@ def test_without_top_log_probabilities_calibration_is_not_measured(
     assert ours.per_sample is not None
     assert theirs.per_sample is not None
     np.testing.assert_array_equal(ours.per_sample.exact_match, theirs.per_sample.exact_match)
+    (record,) = RunReader(tmp_path / "run").records("fixed_eval")
+    read, sampled = estimate(load_config(project / "train.yaml", ["training.max_steps=6"])).evals_by_sampling
+    assert record["billed_prefill_tokens"] == read
+    assert 0 < record["billed_sample_tokens"] <= sampled  # An answer may end early.
 
 
 @pytest.mark.parametrize("path", ["save_weights_for_sampler", "asample"])

@@ -49,3 +49,9 @@ class Sequence:
     def completion_tokens(self) -> int:
         """Number of tokens that carry loss."""
         return int(self.loss_mask.sum())
+
+    @property
+    def completion_spans(self) -> list[tuple[int, int]]:
+        """First and past-the-last place of each run of completion tokens: a chat may have several answers."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], self.loss_mask.astype(np.int8), [0]])))
+        return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Collection
 from dataclasses import dataclass
 from typing import Any
 
 from fettle.config import Config, TinkerPrices, check_files, prices_in_force
+from fettle.data.sequence import Sequence
 from fettle.train.dataset import encode_chats, read_chats
 from fettle.train.job import batch_order, fixed_predictions
 from fettle.train.loop import Loop
 from fettle.train.model import load_tokenizer
 
-# A fixed eval on the service: one pass for cross-entropy, one for the likeliest tokens.
-TINKER_EVAL_PASSES = 2
+Tokens = tuple[int, int]
+"""Read, and sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,10 @@ class Estimate:
     evals: int
     eval_tokens: int
     """Of all fixed evals together."""
+    evals_by_logprobs: Tokens
+    """Of all fixed evals on a service that gives log-probabilities of prompts: it reads each chat twice."""
+    evals_by_sampling: Tokens
+    """At most, on one that gives none: it is asked for the answers."""
     sampled_tokens: int
     """At most, of the answers to the fixed prompts."""
     prompt_tokens: int
@@ -40,11 +46,12 @@ class Estimate:
 
     @property
     def cost(self) -> dict[str, float] | None:
-        """US dollars for training, for fixed evals, for answers at most, and the sum; None without prices."""
+        """US dollars for training, for fixed evals and answers at most, and the sum; None without prices."""
         if self.prices is None:
             return None
         train = self.prices.cost(train=self.train_tokens)
-        evals = self.prices.cost(prefill=TINKER_EVAL_PASSES * self.eval_tokens)
+        ways = (self.evals_by_logprobs, self.evals_by_sampling)
+        evals = max(self.prices.cost(prefill=read, sample=sampled) for read, sampled in ways)
         answers = self.prices.cost(prefill=self.prompt_tokens, sample=self.sampled_tokens)
         return {"train": train, "evals": evals, "answers": answers, "total": train + evals + answers}
 
@@ -85,8 +92,26 @@ def estimate(config: Config, *, progress: bool = False) -> Estimate:
         completion_tokens=sum(sequence.completion_tokens for sequence in trained),
         evals=evals,
         eval_tokens=evals * sum(map(len, held_out)),
+        evals_by_logprobs=_times(evals, *_by_logprobs(held_out)),
+        evals_by_sampling=_times(evals, *_by_sampling(held_out)),
         sampled_tokens=asked * len(prompts) * config.predictions.max_new_tokens,
         prompt_tokens=asked * sum(len(prompt.tokens) for prompt in prompts),
         prices=prices,
         prices_as_of=as_of,
     )
+
+
+def _by_logprobs(held_out: Collection[Sequence]) -> Tokens:
+    """Of one fixed eval: a pass for cross-entropy, and one, with a token, for the likeliest tokens."""
+    return 2 * sum(map(len, held_out)), len(held_out)
+
+
+def _by_sampling(held_out: Collection[Sequence]) -> Tokens:
+    """The pass for cross-entropy, the first chat asked for log-probabilities in vain, then every answer."""
+    spans = [span for sequence in held_out for span in sequence.completion_spans]
+    read = sum(map(len, held_out)) + sum(map(len, held_out[:1])) + sum(start for start, _ in spans)
+    return read, len(held_out[:1]) + sum(stop - start for start, stop in spans)
+
+
+def _times(evals: int, read: int, sampled: int) -> Tokens:
+    return evals * read, evals * sampled

@@ -83,7 +83,7 @@ def _at_answer(
 
 def _continues(asked: Sampler, sequences: Collection[Sequence]) -> NDArray[np.bool_]:
     """Whether greedy decoding reproduces every answer of each sequence, [N]."""
-    spans = [(n, *span) for n, sequence in enumerate(sequences) for span in _spans(sequence)]
+    spans = [(n, *span) for n, sequence in enumerate(sequences) for span in sequence.completion_spans]
     futures = [
         asked.ask(sequences[n].input_ids[:start].tolist(), stop - start, None) for n, start, stop in spans
     ]
@@ -92,9 +92,3 @@ def _continues(asked: Sampler, sequences: Collection[Sequence]) -> NDArray[np.bo
         said = list(future.result().sequences[0].tokens)
         right_N[n] &= said == sequences[n].input_ids[start:stop].tolist()
     return right_N
-
-
-def _spans(sequence: Sequence) -> list[tuple[int, int]]:
-    """First and past-the-last place of each run of completion tokens."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], sequence.loss_mask.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
