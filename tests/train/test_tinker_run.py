@@ -25,6 +25,7 @@ from fettle.train.estimate import estimate
 from fettle.train.job import train
 from fettle.train.pipeline import DoneStep
 from fettle.train.state import Outcome
+from fettle.train.tinker import service
 from forked import KilledError, forked
 from tinker_server import KEY, TinkerServer, tinker_server
 from train.tinker_project import STEPS, write_project
@@ -252,6 +253,20 @@ def test_a_loss_that_is_no_number_ends_the_run(project: Path, server: TinkerServ
     assert "not a number at step 6; the weights may have been changed" in failed.reason
     assert failed.checkpoint is not None
     assert failed.checkpoint.name == "checkpoint-4"
+
+
+def test_a_service_that_takes_its_time_is_waited_for_aloud(
+    project: Path, server: TinkerServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SILENT_SECONDS", 0.1)
+    server.fault({"latency": 0.3})
+    run(project, server, tmp_path / "run", "training.max_steps=1")
+    lines = (tmp_path / "run" / "logs" / "train.log").read_text().splitlines()
+    assert any("WARNING" in line and f"{server.url}: no answer for" in line for line in lines)
+    server.fault()
+    monkeypatch.setattr(service, "SILENT_SECONDS", 60.0)
+    run(project, server, tmp_path / "soon", "training.max_steps=1")
+    assert "no answer" not in (tmp_path / "soon" / "logs" / "train.log").read_text()
 
 
 def test_without_top_log_probabilities_calibration_is_not_measured(

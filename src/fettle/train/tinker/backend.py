@@ -91,9 +91,10 @@ class TinkerBackend:
         """
         while True:
             try:
-                if self._client is None:
-                    self._client = self._rebuilt()
-                result = work(self._client)
+                with self._service.waiting():
+                    if self._client is None:
+                        self._client = self._rebuilt()
+                    result = work(self._client)
             except Exception as error:  # noqa: BLE001 - the SDK raises much beside its own errors
                 self._failed(error)
             else:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -21,6 +24,8 @@ HEALTH_SECONDS = 5.0
 # A laptop that sleeps, a router that restarts, a service that deploys: all are back within this.
 PATIENCE_SECONDS = 1800.0
 LONGEST_PAUSE_SECONDS = 30.0
+# The SDK asks again by itself, for minutes, and says nothing of it.
+SILENT_SECONDS = 60.0
 
 
 class Service:
@@ -63,6 +68,24 @@ class Service:
             logger.warning("{}: {}; asking again in {:.0f} s", self.url, problem, pause)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Say in the log, ever more seldom, that no answer has come yet."""
+        over = threading.Event()
+
+        def tell() -> None:
+            waited, pause = 0.0, SILENT_SECONDS
+            while not over.wait(pause):
+                waited += pause
+                logger.warning("{}: no answer for {:.0f} s; still waiting", self.url, waited)
+                pause = waited
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     # -- clients ------------------------------------------------------------------
 
