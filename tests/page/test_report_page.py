@@ -126,6 +126,7 @@ def test_samples_of_another_eval_are_not_passed_off_as_its_own(
     page = open_report(reports[RICH], quiet=False)
     panel(page, "samples")
     shows(page, "#samples .pager", "of 400")
+    panel(page, "patterns")  # What nobody saw is not there.
     page.locator("#patterns select").select_option("1000")
     shows(page, "#samples .problem", "This report holds the samples of step 2000.")
     page.locator("#patterns select").select_option("")
