@@ -27,8 +27,7 @@ from fettle.lens.generated_texts import (
 )
 from fettle.lens.lens_pack import read_pack
 from fettle.lens.writers import LocalWriter
-from lens.models_on_disk import save_tiny
-from lens.test_model_commands import WORDS, written
+from lens.models_on_disk import WORDS, save_tiny, written
 from openai_servers import serving
 
 PACK = ConceptPack(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 import torch
@@ -27,8 +26,7 @@ from fettle.runs import RunFolder
 from fettle.train.job import train
 from fettle.train.pipeline import DoneStep
 from forked import KilledError, forked
-from lens.models_on_disk import save_tiny
-from lens.test_model_commands import WORDS, written
+from lens.models_on_disk import save_tiny, write_examples
 
 YAML = """\
 model: ./base
@@ -59,17 +57,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A base, lenses of three concepts over its second layer, and chats to train it on."""
     folder = tmp_path_factory.mktemp("live")
     subject = save_tiny(folder / "base")
-    rng = np.random.default_rng(0)
-    texts = [(name, written(rng, own)) for name, own in WORDS.items() for _ in range(60)]
-    rows = [{"concept": name, "text": text, "label": 1} for name, text in texts]
-    (folder / "concepts.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    texts = write_examples(folder / "concepts.jsonl")
     train_lenses(
         subject, folder / "concepts.jsonl", folder / "pack", spec=ExtractionSpec(layers=(1, 2)),
         banks=folder / "bank", settings=TrainSettings(growth=Growth(cap=30)),
     )  # fmt: skip
     chats = [
         {"messages": [{"role": "user", "content": f"say {k}"}, {"role": "assistant", "content": text}]}
-        for k, (_, text) in enumerate(texts[:24])
+        for k, text in enumerate(texts[:24])
     ]
     (folder / "train.jsonl").write_bytes(b"\n".join(map(orjson.dumps, chats)))
     (folder / "train.yaml").write_text(YAML)

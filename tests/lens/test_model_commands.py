@@ -18,23 +18,12 @@ from fettle.lens.growth import Growth
 from fettle.lens.spec import ExtractionSpec
 from fettle.lens.train import TrainSettings, train_lenses
 from fettle.runs import RunFolder
-from lens.models_on_disk import save_tiny
+from lens.models_on_disk import PLAIN, WORDS, save_tiny, write_examples
 from tiny_models import tiny_model, tiny_tokenizer
-
-WORDS = {
-    "river": "river water bridge boat fish stream bank flood".split(),
-    "kitchen": "pan oven spoon soup plate butter knife salt".split(),
-    "music": "song drum violin choir note rhythm dance flute".split(),
-}
-PLAIN = "seven old green paper quiet door market letter stone winter long small".split()
 
 
 def lens(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["lens", *arguments])
-
-
-def written(rng: np.random.Generator, own: list[str]) -> str:
-    return " ".join(rng.permutation([*rng.choice(own, 4), *rng.choice(PLAIN, 3)]))
 
 
 @dataclass
@@ -49,10 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Lenses of three concepts over layer 2 of a small decoder."""
     folder = tmp_path_factory.mktemp("decoder")
     subject = save_tiny(folder / "base")
-    rng = np.random.default_rng(0)
-    texts = [(name, written(rng, own)) for name, own in WORDS.items() for _ in range(60)]
-    rows = [{"concept": name, "text": text, "label": 1} for name, text in texts]
-    (folder / "concepts.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    write_examples(folder / "concepts.jsonl")
     train_lenses(
         subject, folder / "concepts.jsonl", folder / "pack", spec=ExtractionSpec(layers=(2,)),
         banks=folder / "bank", settings=TrainSettings(growth=Growth(cap=30)),

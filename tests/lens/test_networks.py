@@ -22,9 +22,8 @@ from fettle.lens.precision import mix
 from fettle.lens.problem import LensProblem
 from fettle.lens.spec import ExtractionSpec
 from fettle.lens.train import TrainSettings, train_lenses
-from lens.models_on_disk import save_tiny
+from lens.models_on_disk import save_tiny, write_examples
 from lens.test_mlp import bent
-from lens.test_model_commands import WORDS, written
 from lens_problems import clusters
 
 
@@ -171,10 +170,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Lenses of a small decoder, all of them networks, whether they are better or not."""
     folder = tmp_path_factory.mktemp("networks")
     subject = save_tiny(folder / "base")
-    rng = np.random.default_rng(0)
-    texts = [(name, written(rng, own)) for name, own in WORDS.items() for _ in range(60)]
-    rows = [{"concept": name, "text": text, "label": 1} for name, text in texts]
-    (folder / "concepts.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    write_examples(folder / "concepts.jsonl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(networks, "BETTER_BY", -1.0)
         patch.setattr(mlp.Comparison, "kept", property(lambda self: True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import orjson
 from loguru import logger
@@ -13,6 +13,7 @@ from loguru import logger
 from fettle.errors import DataError, RunError
 from fettle.lens.concept_pack import ConceptPack
 from fettle.lens.text import Text
+from fettle.runs.json_object import parse_object
 
 FILE = "generated.jsonl"
 # {} is a word for the concept, with its definition where it has one. That the word itself is left out keeps
@@ -159,11 +160,7 @@ def _read(path: Path, generator: str) -> dict[tuple[str, int], str]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     for line in lines:
-        try:
-            value: Any = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        row = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        row = parse_object(line) or {}
         if row.get("generator") == generator and isinstance(row.get("text"), str):
             found.setdefault((str(row.get("prompt")), int(row.get("number") or 0)), row["text"])
     return found

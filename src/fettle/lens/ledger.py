@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from loguru import logger
 
 from fettle.errors import RunError
+from fettle.runs.json_object import parse_object
 
 FILE = "sealed_tests.jsonl"
 
@@ -52,12 +53,5 @@ class Ledger:
 
     def _rows(self) -> list[dict[str, Any]]:
         """What stands there; of a line that was cut off, nothing."""
-        found: list[dict[str, Any]] = []
-        for line in self._path.read_bytes().splitlines() if self._path.is_file() else []:
-            try:
-                value: Any = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-            if isinstance(value, dict):
-                found.append(cast("dict[str, Any]", value))
-        return found
+        lines = self._path.read_bytes().splitlines() if self._path.is_file() else []
+        return [row for line in lines if (row := parse_object(line)) is not None]

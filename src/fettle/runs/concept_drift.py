@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from fettle.runs.json_object import mapping
+from fettle.runs.json_object import items, mapping, string, strings
 from fettle.runs.numbers import integer, number
 
 
@@ -65,16 +65,15 @@ def concept_drift(content: Mapping[str, Any] | None) -> ConceptDrift | None:
     """From the file's content; None of nothing, or of a file without lenses."""
     if content is None:
         return None
-    checkpoints = [mapping(row) for row in _list(content.get("checkpoints"))]
-    lenses = [_shift(mapping(row), len(checkpoints)) for row in _list(content.get("lenses"))]
+    checkpoints = [mapping(row) for row in items(content.get("checkpoints"))]
+    lenses = [_shift(mapping(row), len(checkpoints)) for row in items(content.get("lenses"))]
     if not lenses or not checkpoints:
         return None
-    created = content.get("created_at")
     return ConceptDrift(
         pack=str(content.get("pack", "")),
         texts=integer(content.get("texts")) or 0,
         controls=integer(content.get("controls")) or 0,
-        created_at=created if isinstance(created, str) else None,
+        created_at=string(content.get("created_at")),
         steps=[integer(row.get("step")) for row in checkpoints],
         names=[str(row.get("name", "")) for row in checkpoints],
         lenses=lenses,
@@ -83,11 +82,10 @@ def concept_drift(content: Mapping[str, Any] | None) -> ConceptDrift | None:
 
 def _shift(row: dict[str, Any], checkpoints: int) -> ConceptShift:
     shifts = _numbers(row.get("shifts"))[:checkpoints]
-    grade = row.get("grade")
     return ConceptShift(
         concept=str(row.get("concept", "")),
-        grade=grade if isinstance(grade, str) else None,
-        branches=_texts(row.get("branches")),
+        grade=string(row.get("grade")),
+        branches=strings(row.get("branches")),
         f1=number(row.get("f1")),
         auroc=number(row.get("auroc")),
         shifts=shifts + [None] * (checkpoints - len(shifts)),
@@ -99,18 +97,10 @@ def _shift(row: dict[str, Any], checkpoints: int) -> ConceptShift:
         refit_auroc=_numbers(row.get("refit_auroc"))[:checkpoints],
         cosine=_numbers(row.get("cosine"))[:checkpoints],
         moved=row.get("moved") is True,
-        examples=_texts(row.get("examples")),
-        strongest=_texts(row.get("strongest")),
+        examples=strings(row.get("examples")),
+        strongest=strings(row.get("strongest")),
     )
 
 
 def _numbers(value: Any) -> list[float | None]:
-    return [number(item) for item in _list(value)]
-
-
-def _texts(value: Any) -> list[str]:
-    return [item for item in _list(value) if isinstance(item, str)]
-
-
-def _list(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
+    return [number(item) for item in items(value)]

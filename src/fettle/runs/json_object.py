@@ -27,6 +27,21 @@ def mapping(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
+def items(value: Any) -> list[Any]:
+    """A JSON array that was read already; [] of anything else."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def string(value: Any) -> str | None:
+    """A text that was read already; None of anything else."""
+    return value if isinstance(value, str) else None
+
+
+def strings(value: Any) -> list[str]:
+    """The texts of an array."""
+    return [item for item in items(value) if isinstance(item, str)]
+
+
 def _tolerant(data: bytes) -> Any:
     if b"NaN" not in data and b"Infinity" not in data and b"e" not in data and b"E" not in data:
         return None  # Nothing in it that only the slower parser would take.

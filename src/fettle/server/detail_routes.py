@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from fettle.runs.json_object import mapping
+from fettle.runs.json_object import mapping, string
 from fettle.runs.numbers import LARGEST_EXACT, integer, number
 from fettle.runs.records import LayerActivity
 from fettle.server.answer import Json
@@ -76,16 +76,12 @@ def predictions(
 
 def _evaluation(row: dict[str, Any]) -> dict[str, Any]:
     numbers = {key: found for key, value in row.items() if (found := number(value)) is not None}
-    texts = {key: _text(row.get(key)) for key in ("name", "data", "folder")}
+    texts = {key: string(row.get(key)) for key in ("name", "data", "folder")}
     trends = {
-        metric: {key: _text(mapping(trend).get(key)) for key in ("state", "text")}
+        metric: {key: string(mapping(trend).get(key)) for key in ("state", "text")}
         for metric, trend in mapping(row.get("trend")).items()
     }
     return {**numbers, **texts, "step": integer(row.get("step")), "trend": trends}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _layers(measured: list[LayerActivity]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fettle.errors import RunError
 from fettle.lens.pack_index import read_index
 from fettle.runs.discover import PACK_INDEX, file_stamp, foreign_entries
-from fettle.runs.json_object import mapping
+from fettle.runs.json_object import mapping, string, strings
 from fettle.runs.numbers import integer, number
 from fettle.server.answer import text
 from fettle.server.listing import RunListing
@@ -74,10 +74,10 @@ class Packs:
 def _row(head: Mapping[str, Any], lenses: int) -> dict[str, Any]:
     about = mapping(head.get("about"))
     return {
-        "model": _text(about.get("model")),
+        "model": string(about.get("model")),
         "layer": integer(head.get("layer")),
         "count": lenses,
-        "created_at": _text(about.get("created_at")),
+        "created_at": string(about.get("created_at")),
         "problem": None,
     }
 
@@ -86,22 +86,13 @@ def _lens(concept: str, record: Mapping[str, Any]) -> dict[str, Any]:
     test = mapping(record.get("test"))
     return {
         "concept": concept,
-        "grade": _text(record.get("grade")),
-        "branches": _texts(record.get("branches")),
-        "kind": _text(record.get("kind")) or "linear",
-        "state": _text(record.get("state")),
-        "reason": _text(record.get("reason")),
+        "grade": string(record.get("grade")),
+        "branches": strings(record.get("branches")),
+        "kind": string(record.get("kind")) or "linear",
+        "state": string(record.get("state")),
+        "reason": string(record.get("reason")),
         **{name: number(mapping(test.get(name)).get("value")) for name in ("f1", "auroc")},
         "selectivity": number(record.get("selectivity")),
         "baselines": {key: number(value) for key, value in mapping(record.get("baselines")).items()},
-        "strongest": _texts(record.get("strongest_texts")),
+        "strongest": strings(record.get("strongest_texts")),
     }
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _texts(value: Any) -> list[str]:
-    items = cast("list[Any]", value) if isinstance(value, list) else []
-    return [item for item in items if isinstance(item, str)]
